@@ -1,0 +1,72 @@
+"""VGGish audio embeddings in PyTorch.
+
+>>> from vggish_pt import VGGish
+>>> model = VGGish.from_pretrained("synthetic")
+>>> result = model.embed("dog.wav")          # doctest: +SKIP
+
+Importing this package is cheap: torch and everything heavy load with the first name that needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vggish_pt.errors import (
+    AudioError,
+    AudioWarning,
+    CheckpointError,
+    DownloadError,
+    MissingDependencyError,
+    OutputError,
+    SettingsError,
+    VGGishError,
+    WeightsError,
+)
+from vggish_pt.version import __version__
+
+if TYPE_CHECKING:
+    from vggish_pt.config import VGGishConfig
+    from vggish_pt.embedding import Embeddings
+    from vggish_pt.frontend import LogMel
+    from vggish_pt.model import VGGish
+    from vggish_pt.network import Network
+    from vggish_pt.postprocess import Postprocessor
+
+_LAZY = {
+    "VGGish": "vggish_pt.model",
+    "VGGishConfig": "vggish_pt.config",
+    "Embeddings": "vggish_pt.embedding",
+    "LogMel": "vggish_pt.frontend",
+    "Network": "vggish_pt.network",
+    "Postprocessor": "vggish_pt.postprocess",
+}
+
+__all__ = [
+    "AudioError",
+    "AudioWarning",
+    "CheckpointError",
+    "DownloadError",
+    "Embeddings",
+    "LogMel",
+    "MissingDependencyError",
+    "Network",
+    "OutputError",
+    "Postprocessor",
+    "SettingsError",
+    "VGGish",
+    "VGGishConfig",
+    "VGGishError",
+    "WeightsError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

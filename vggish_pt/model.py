@@ -1,0 +1,222 @@
+"""The model that users hold: front end, network and postprocessing in one ``nn.Module``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vggish_pt import registry, storage
+from vggish_pt.config import VGGishConfig
+from vggish_pt.embedding import Embeddings, EmbedSettings, embed_sources, is_many
+from vggish_pt.errors import VGGishError
+from vggish_pt.frontend import LogMel
+from vggish_pt.network import Network
+from vggish_pt.postprocess import Postprocessor
+
+if TYPE_CHECKING:
+    from vggish_pt.audio import AudioLike
+
+
+class VGGish(nn.Module):
+    """VGGish: audio → one 128-d embedding per 0.96 s.
+
+    Args:
+        config: configuration; None for Google's architecture with pre-activation output. The weights are random
+            until loaded; see :meth:`from_pretrained`.
+        frontend_dtype: precision of the front end: None (float64 on the CPU, float32 elsewhere), ``torch.float32`` or
+            ``torch.float64``.
+
+    Attributes:
+        frontend: :class:`~vggish_pt.frontend.LogMel`, waveform at 16 kHz (..., T) → examples (..., n, 96, 64).
+        network: :class:`~vggish_pt.network.Network`, examples (n, 96, 64) → embeddings (n, 128).
+        postprocess: :class:`~vggish_pt.postprocess.Postprocessor`, embeddings → whitened or 8-bit embeddings.
+        config: :class:`~vggish_pt.config.VGGishConfig`.
+    """
+
+    def __init__(self, config: VGGishConfig | None = None, *, frontend_dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.config = config or VGGishConfig()
+        self.frontend = LogMel(frontend_dtype)
+        self.network = Network(self.config.fc_width, self.config.final_relu)
+        self.postprocess = Postprocessor()
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        final_relu: bool | None = None,
+        frontend_dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+    ) -> VGGish:
+        """Loads weights by name, in evaluation mode.
+
+        Args:
+            name_or_path: "audioset" (Google's; downloaded on first use), "synthetic" (ships with the package), a model
+                folder, or a Hub repository "user/name".
+            revision: branch, tag or commit of a Hub repository.
+            token: access token for a Hub repository; None uses the one that ``hf auth login`` stored.
+            cache_dir: where downloads are kept; None for the user's cache folder.
+            local_files_only: True never touches the network.
+            final_relu: overrides the configuration's output mode; None keeps it.
+            frontend_dtype: precision of the front end; see the class.
+            device: where to put the model; None for the CPU.
+
+        Raises:
+            WeightsError: no such weights, or weights that are damaged or of another architecture.
+            DownloadError: they cannot be downloaded; the message says what else can be done.
+        """
+        folder = registry.resolve(
+            name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
+        )
+        config, tensors = storage.read_model(folder)
+        if final_relu is not None:
+            config = replace(config, final_relu=final_relu)
+        with torch.device("meta"):  # nothing is allocated or initialised only to be replaced
+            model = cls(config, frontend_dtype=frontend_dtype)
+        state = {k: t if k.startswith("postprocess.") else t.to(torch.float32) for k, t in tensors.items()}
+        model.load_state_dict(state, assign=True)
+        model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        if device is not None:
+            model.to(device)
+        return model.eval()
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, card: str | None = None) -> None:
+        """Writes a model folder: ``config.json``, ``model.safetensors`` and a model card.
+
+        Args:
+            folder: made if it does not exist; a model in it is replaced.
+            card: text of the model card (``README.md``); None for a plain one.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        from vggish_pt.hub import model_card
+
+        tensors = {}
+        for name, tensor in self.state_dict().items():
+            tensor = tensor.detach().to("cpu")
+            tensors[name] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        storage.write_model(Path(folder), self.config, tensors, card=model_card(self.config) if card is None else card)
+
+    def push_to_hub(self, repo_id: str, *, token: str | bool | None = None, private: bool = False) -> str:
+        """Uploads the model folder to a Hub repository, which is made if it does not exist.
+
+        Args:
+            repo_id: "user/name".
+            token: access token; None uses the stored one.
+            private: whether a new repository is private.
+
+        Returns:
+            The commit's address.
+
+        Raises:
+            WeightsError: the Hub refused, or cannot be reached.
+        """
+        import tempfile
+
+        from vggish_pt import hub
+
+        with tempfile.TemporaryDirectory() as staging:
+            folder = Path(staging) / "model"
+            self.save_pretrained(folder)
+            return hub.push(folder, repo_id, token=token, private=private)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.network.conv1.weight.device
+
+    def forward(self, examples: Tensor) -> Tensor:
+        """Log-mel examples → embeddings, differentiably.
+
+        Args:
+            examples: (n, 96, 64) or (n, 1, 96, 64) floating point, as :attr:`frontend` makes them.
+
+        Returns:
+            (n, 128).
+
+        Raises:
+            SettingsError: examples of another shape or type.
+        """
+        embeddings: Tensor = self.network(examples)
+        return embeddings
+
+    @overload
+    def embed(self, source: AudioLike, sample_rate: float | None = None, **settings: Any) -> Embeddings: ...
+
+    @overload
+    def embed(
+        self, source: Iterable[AudioLike], sample_rate: float | None = None, **settings: Any
+    ) -> list[Embeddings]: ...
+
+    def embed(
+        self, source: AudioLike | Iterable[AudioLike], sample_rate: float | None = None, **settings: Any
+    ) -> Embeddings | list[Embeddings]:
+        """Audio → embeddings, without gradients.
+
+        Args:
+            source: a path, file object, bytes of an audio file, or an array or tensor (T,) or (channels, T), floating
+                point in [-1, 1] or integer PCM. Or a list (any iterable) of these: batches are then filled across
+                them.
+            sample_rate: hertz; needed for arrays and tensors, not allowed otherwise.
+            hop: seconds from the start of one window to the next, a multiple of 0.01 (default 0.96).
+            pad: "short" (default) pads with zeros only a clip shorter than one window; "drop" is the reference
+                exactly; "tail" pads the tail too, so that every sample is covered.
+            batch_size: windows per pass through the network; results do not depend on it.
+            layer: "embedding" (default), or an earlier layer; see :meth:`vggish_pt.network.Network.forward`.
+            postprocess: None (default), "pca" (whitened, clipped to [-2, 2]) or "uint8" (that, in 8 bits).
+            resampler: "soxr" (default), "resampy" (the reference's) or "torchaudio".
+
+        Returns:
+            :class:`~vggish_pt.embedding.Embeddings`, or for many sources a list of them in the same order.
+
+        Raises:
+            AudioError: audio that is missing, empty, damaged or non-finite; the message names it.
+            SettingsError: a setting outside what it may be.
+        """
+        results = self.embed_iter(source if is_many(source) else [source], sample_rate, **settings)
+        collected = []
+        for result in results:
+            if isinstance(result, VGGishError):
+                raise result
+            collected.append(result)
+        return collected if is_many(source) else collected[0]
+
+    def embed_iter(
+        self, sources: Iterable[AudioLike], sample_rate: float | None = None, *, workers: int = 1, **settings: Any
+    ) -> Iterator[Embeddings | VGGishError]:
+        """Like :meth:`embed` for many sources, one at a time, in order; a source that fails yields its error.
+
+        Args:
+            sources: any iterable; it is read as far ahead as needed to fill batches.
+            sample_rate: as in :meth:`embed`.
+            workers: threads that decode, resample and run the front end ahead of the network; 0 for none.
+            settings: the other arguments of :meth:`embed`.
+
+        Yields:
+            For each source, in order, its :class:`~vggish_pt.embedding.Embeddings`, or the
+            :class:`~vggish_pt.errors.VGGishError` that says why there are none.
+
+        Raises:
+            SettingsError: a setting outside what it may be.
+        """
+        return embed_sources(self, sources, sample_rate, EmbedSettings(**settings), workers=workers)
+
+
+def _as_array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    return tensor.numpy()

@@ -30,14 +30,15 @@ def hertz_to_mel(frequency: np.ndarray | float) -> np.ndarray:
     Returns:
         mel, the same shape, float64.
     """
-    return 1127.0 * np.log(1.0 + np.asarray(frequency, dtype=np.float64) / 700.0)
+    mel: np.ndarray = 1127.0 * np.log(1.0 + np.asarray(frequency, dtype=np.float64) / 700.0)
+    return mel
 
 
 def mel_matrix() -> np.ndarray:
     """Weights that sum FFT magnitudes into mel bands.
 
-    Band ``i`` is a triangle, linear in *mel*, between the ``i``-th and ``i+2``-th of 66 points spaced evenly in mel from
-    125 to 7,500 Hz, with its peak of 1 at the point between. The constant bin gets no weight.
+    Band ``i`` is a triangle, linear in *mel*, between the ``i``-th and ``i+2``-th of 66 points spaced evenly in mel
+    from 125 to 7,500 Hz, with its peak of 1 at the point between. The constant bin gets no weight.
 
     Returns:
         (257, 64) float64.
@@ -54,7 +55,8 @@ def mel_matrix() -> np.ndarray:
 
 def hann_window() -> np.ndarray:
     """The periodic Hann window of one frame: (400,) float64. (``np.hanning`` is the symmetric one.)"""
-    return 0.5 - 0.5 * np.cos(2 * np.pi / c.FRAME_LENGTH * np.arange(c.FRAME_LENGTH))
+    window: np.ndarray = 0.5 - 0.5 * np.cos(2 * np.pi / c.FRAME_LENGTH * np.arange(c.FRAME_LENGTH))
+    return window
 
 
 @lru_cache(maxsize=16)
@@ -96,7 +98,11 @@ class LogMel(nn.Module):
             SettingsError: the waveform is not a floating-point tensor with at least one dimension.
         """
         if not isinstance(waveform, Tensor) or not waveform.is_floating_point() or waveform.ndim == 0:
-            what = f"{waveform.dtype} of shape {tuple(waveform.shape)}" if isinstance(waveform, Tensor) else type(waveform).__name__
+            what = (
+                f"{waveform.dtype} of shape {tuple(waveform.shape)}"
+                if isinstance(waveform, Tensor)
+                else type(waveform).__name__
+            )
             raise SettingsError(f"the front end takes a floating-point tensor (..., T) at 16 kHz, not {what}")
         dtype = self.dtype or (torch.float64 if waveform.device.type == "cpu" else torch.float32)
         leading = waveform.shape[:-1]
@@ -106,7 +112,7 @@ class LogMel(nn.Module):
         frames = waveform.to(dtype).unfold(-1, c.FRAME_LENGTH, c.FRAME_HOP)
         blocks = [
             torch.log(torch.fft.rfft(block * window, n=c.FFT_LENGTH).abs() @ matrix + c.LOG_OFFSET)
-            for block in frames.split(_BLOCK_FRAMES, dim=-2)
+            for block in torch.split(frames, _BLOCK_FRAMES, dim=-2)
         ]
         spectrogram = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-2)
         return spectrogram.to(torch.float32)

@@ -6,19 +6,19 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vggish_pt import registry, storage
 from vggish_pt.config import VGGishConfig
-from vggish_pt.embedding import Embeddings, EmbedSettings, embed_sources, is_many
+from vggish_pt.embedding import Embeddings, embed_sources, is_many
 from vggish_pt.errors import VGGishError
 from vggish_pt.frontend import LogMel
 from vggish_pt.network import Network
 from vggish_pt.postprocess import Postprocessor
+from vggish_pt.settings import EmbedSettings
 
 if TYPE_CHECKING:
     from vggish_pt.audio import AudioLike
@@ -79,7 +79,11 @@ class VGGish(nn.Module):
             DownloadError: they cannot be downloaded; the message says what else can be done.
         """
         folder = registry.resolve(
-            name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
+            name_or_path,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
         )
         config, tensors = storage.read_model(folder)
         if final_relu is not None:
@@ -189,16 +193,26 @@ class VGGish(nn.Module):
             AudioError: audio that is missing, empty, damaged or non-finite; the message names it.
             SettingsError: a setting outside what it may be.
         """
-        results = self.embed_iter(source if is_many(source) else [source], sample_rate, **settings)
+        many = is_many(source)
+        sources = cast("Iterable[AudioLike]", source if many else [source])
+        # One source gains little from a thread beside the network's own.
+        results = embed_sources(
+            self, sources, sample_rate, EmbedSettings(**settings), workers=1 if many else 0, numbered=many
+        )
         collected = []
         for result in results:
             if isinstance(result, VGGishError):
                 raise result
             collected.append(result)
-        return collected if is_many(source) else collected[0]
+        return collected if many else collected[0]
 
     def embed_iter(
-        self, sources: Iterable[AudioLike], sample_rate: float | None = None, *, workers: int = 1, **settings: Any
+        self,
+        sources: Iterable[AudioLike],
+        sample_rate: float | None = None,
+        *,
+        workers: int = 1,
+        **settings: Any,
     ) -> Iterator[Embeddings | VGGishError]:
         """Like :meth:`embed` for many sources, one at a time, in order; a source that fails yields its error.
 
@@ -216,7 +230,3 @@ class VGGish(nn.Module):
             SettingsError: a setting outside what it may be.
         """
         return embed_sources(self, sources, sample_rate, EmbedSettings(**settings), workers=workers)
-
-
-def _as_array(tensor: Tensor) -> np.ndarray[Any, Any]:
-    return tensor.numpy()

@@ -1,12 +1,10 @@
 """The network: log-mel examples → 128 numbers each.
 
-VGG configuration A with the last group of convolutions left out (``vggish_slim.py`` of Google's reference): four blocks of
-3x3 convolutions, each ending in a 2x2 max pool, then three fully connected layers.
+VGG configuration A with the last group of convolutions left out (``vggish_slim.py`` of Google's reference): four
+blocks of 3x3 convolutions, each ending in a 2x2 max pool, then three fully connected layers.
 """
 
 from __future__ import annotations
-
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,26 +12,11 @@ from torch.nn import functional as F
 
 from vggish_pt import constants as c
 from vggish_pt.errors import SettingsError
-
-Layer = Literal["conv1", "conv2", "conv3", "conv4", "fc1", "fc2", "embedding"]
-"""Where to read the network: after a block's pool, after a fully connected layer's ReLU, or at its end."""
-
-LAYERS: tuple[Layer, ...] = get_args(Layer)
+from vggish_pt.settings import Layer, check_layer
 
 # Rows per pass through the convolutions and through the fully connected layers. The convolutions' intermediates
 # should stay in the cache; the fully connected layers are bound by reading their weights, so they want many rows.
 _CONV_BLOCK = 16
-
-
-def check_layer(layer: str) -> Layer:
-    """Returns ``layer`` if the network has it.
-
-    Raises:
-        SettingsError: it has not.
-    """
-    if layer not in LAYERS:
-        raise SettingsError(f"layer must be one of {', '.join(LAYERS)}, not {layer!r}")
-    return layer
 
 
 class Network(nn.Module):
@@ -135,7 +118,7 @@ class Network(nn.Module):
         if len(x) == 0:
             # Shapes without arithmetic: one window of zeros, none of it kept.
             return self.forward(x.new_zeros((1, *x.shape[1:])), layer)[:0]
-        blocks = [self.convolutions(block, layer if conv else "conv4") for block in x.split(_CONV_BLOCK)]
+        blocks = [self.convolutions(block, layer if conv else "conv4") for block in torch.split(x, _CONV_BLOCK)]
         features = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         return features if conv else self.fully_connected(features, layer)
 

@@ -68,7 +68,8 @@ class Postprocessor(nn.Module):
             )
         if embeddings.ndim != 2 or embeddings.shape[1] != c.EMBEDDING_SIZE or not embeddings.is_floating_point():
             raise SettingsError(
-                f"postprocess takes floating-point embeddings (n, 128), not {embeddings.dtype} of shape {tuple(embeddings.shape)}"
+                "postprocess takes floating-point embeddings (n, 128), "
+                f"not {embeddings.dtype} of shape {tuple(embeddings.shape)}"
             )
         centred = embeddings.to(self.means.dtype) - self.means
         clipped = (centred @ self.eigen_vectors.T).clamp(c.QUANTIZE_MIN, c.QUANTIZE_MAX)
@@ -76,13 +77,17 @@ class Postprocessor(nn.Module):
             return clipped.to(embeddings.dtype)
         return ((clipped - c.QUANTIZE_MIN) * (255.0 / (c.QUANTIZE_MAX - c.QUANTIZE_MIN))).to(torch.uint8)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Postprocessor:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Postprocessor:  # noqa: ARG002
         # Follow the model to another device, never to another precision.
         for name, buffer in self._buffers.items():
             if buffer is not None:
                 device = fn(torch.empty(0, dtype=torch.float32, device=buffer.device)).device
                 dtype = torch.float32 if device.type == "mps" else torch.float64
-                self._buffers[name] = torch.empty_like(buffer, dtype=dtype, device=device) if device.type == "meta" else buffer.to(device, dtype)
+                self._buffers[name] = (
+                    torch.empty_like(buffer, dtype=dtype, device=device)
+                    if device.type == "meta"
+                    else buffer.to(device, dtype)
+                )
         return self
 
     def extra_repr(self) -> str:

@@ -7,6 +7,7 @@ configuration. Tensors carry the names of :meth:`vggish_pt.VGGish.state_dict`.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -126,8 +127,25 @@ def read_model(folder: Path) -> tuple[VGGishConfig, dict[str, torch.Tensor]]:
         raise CheckpointError(f"{origin}: cannot be read ({error}); fetch or convert the model again") from None
 
 
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of a model folder's weights, as hexadecimal digits: what outputs record.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    try:
+        with (folder / WEIGHTS_NAME).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{folder / WEIGHTS_NAME}: cannot be read ({error.strerror or error})") from None
+
+
 def write_model(
-    folder: Path, config: VGGishConfig, tensors: Mapping[str, np.ndarray[Any, Any]], *, card: str | None = None
+    folder: Path,
+    config: VGGishConfig,
+    tensors: Mapping[str, np.ndarray[Any, Any]],
+    *,
+    card: str | None = None,
 ) -> None:
     """Writes a model folder, whole or not at all.
 

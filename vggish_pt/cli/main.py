@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -14,7 +15,6 @@ from vggish_pt.version import __version__
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_SOME_FAILED = 3
 
 app = typer.Typer(
     name="vggish-pt",
@@ -48,6 +48,8 @@ def _root(
 
 def main() -> None:
     """Runs the command line and exits the process."""
+    # Like Ctrl-C, a polite kill unwinds, so that temporary files go.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
     except SettingsError as error:
@@ -59,7 +61,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(128 + signal.SIGINT)
 
 
 def _fail(error: VGGishError, code: int) -> None:

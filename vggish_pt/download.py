@@ -29,7 +29,8 @@ MAX_BYTES = 1 << 30
 
 _ATTEMPTS = 4
 _PROGRESS_BYTES = 1 << 20  # an attempt that brought this much further does not count as failed
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 16
+_WAIT_SECONDS = 0.25  # before trying again, more after every failure
 _TIMEOUT = (5.0, 30.0)  # seconds to connect, and to wait for more bytes
 
 _DIGEST = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{8,64}")
@@ -166,7 +167,7 @@ def _receive_all(source: Download, part: Path, report: Report) -> None:
             if failures >= _ATTEMPTS:
                 raise _Refused(f"{error}, {_ATTEMPTS} times") from None
             _log.info("%s: %s; trying again", source.url, error)
-            time.sleep(0.25 * failures)
+            time.sleep(_WAIT_SECONDS * failures)
 
 
 def _receive(source: Download, part: Path, report: Report) -> None:

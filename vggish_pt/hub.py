@@ -93,11 +93,11 @@ def push(
     """
     from vggish_pt.storage import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, read_model
 
-    config, _ = read_model(folder)
-    if name := reach.offline_variable():
-        raise WeightsError(f"{repo_id}: cannot push, {name} is set")
+    if variable := reach.offline_variable():
+        raise WeightsError(f"{repo_id}: cannot push, {variable} is set")
     if lost := reach.unreachable([_endpoint()]):
         raise DownloadError(f"{repo_id}: cannot push, {_endpoint()}: {lost[_endpoint()]}")
+    config, _ = read_model(folder)
     from huggingface_hub import CommitOperationAdd, HfApi
 
     card = folder / CARD_NAME

@@ -7,7 +7,6 @@ digest, so that a later registry's weights never meet an older one's. A model fo
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shutil
 import tempfile
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 CACHE_VARIABLE = "VGGISH_PT_CACHE"
 MIRROR_VARIABLE = "VGGISH_PT_MIRROR"
 SUMS_NAME = "SHA256SUMS"
-
-_log = logging.getLogger(__name__)
 
 
 def location(entry: Entry, cache_dir: str | os.PathLike[str] | None = None) -> Path:

@@ -35,6 +35,7 @@ _TIMEOUT = (5.0, 30.0)  # seconds to connect, and to wait for more bytes
 
 _DIGEST = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{8,64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_CONNECTION = re.compile(r"<?[\w.]*HTTPS?Connection.*?[)>]: ")  # how urllib3 begins its messages
 _RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 
 _log = logging.getLogger(__name__)
@@ -240,11 +241,13 @@ def _size(path: Path) -> int:
 
 
 def _plain(error: Exception) -> str:
-    """The innermost cause of an exception of ``requests``, which wraps those of urllib3."""
-    inner: Any = error
-    while isinstance(getattr(inner, "reason", None) or (inner.args or (None,))[0], Exception):
-        inner = getattr(inner, "reason", None) or inner.args[0]
-    return str(inner).rpartition("object at 0x")[2].partition(": ")[2] or str(inner)
+    """The innermost cause of an exception of ``requests``, which wraps those of urllib3, which wrap others."""
+    inner: Exception | None = error
+    while inner is not None:
+        error = inner
+        causes = (getattr(error, "reason", None), *error.args)
+        inner = next((cause for cause in causes if isinstance(cause, Exception)), None)
+    return _CONNECTION.sub("", str(error)).rstrip(".") or type(error).__name__
 
 
 def _silent(_name: str, _done: int, _total: int | None) -> None:

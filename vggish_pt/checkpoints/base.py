@@ -54,6 +54,7 @@ class Checkpoint(ABC):
         self.path = path
         self.files = files
         self.variables = variables
+        self._closed = False
 
     def read(self, name: str) -> Array:
         """Reads one variable and verifies its checksum, if the format has one.
@@ -68,17 +69,26 @@ class Checkpoint(ABC):
         Raises:
             CheckpointError: there is no such variable, its data are damaged, or its type cannot be read.
         """
+        if self._closed:
+            raise CheckpointError(f"{self.path}: the checkpoint has been closed; open it again to read {name}")
         if name not in self.variables:
             raise CheckpointError(f"{self.path}: has no variable {name}")
         with naming(self.path, f"variable {name}"):
-            return self._read(self.variables[name])
+            array = self._read(self.variables[name])
+        array.flags.writeable = False
+        return array
 
     @abstractmethod
     def _read(self, variable: Variable) -> Array: ...
 
-    @abstractmethod
     def close(self) -> None:
         """Lets go of the files. Arrays read before stay valid."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    @abstractmethod
+    def _release(self) -> None: ...
 
     def __enter__(self) -> Checkpoint:
         return self

@@ -43,24 +43,19 @@ class StateDict(Checkpoint):
         super().__init__(path, (path,), {name: _describe(name, value) for name, value in loaded.items()})
 
     def _read(self, variable: Variable) -> Array:
-        if variable.name not in self._tensors:
-            raise CheckpointError("the checkpoint has been closed")
         if variable.type not in _FLOATS:
             raise CheckpointError(f"is of type {variable.type}, which is no float type")
         value = self._tensors[variable.name]
         if isinstance(value, _PickledArray):
-            array = value.array
-        else:
-            # Strides of 0 let a tensor show little storage as much.
-            if not value.is_contiguous():
-                raise CheckpointError("is not contiguous")
-            array = value.detach().numpy()
-        array.flags.writeable = False
+            return value.array
+        # Strides of 0 let a tensor show little storage as much.
+        if not value.is_contiguous():
+            raise CheckpointError("is not contiguous")
+        array: Array = value.detach().numpy()
         return array
 
-    def close(self) -> None:
-        """Lets go of the file. Arrays read before stay valid."""
-        self._tensors = {}
+    def _release(self) -> None:
+        del self._tensors
 
 
 def _describe(name: str, value: Any) -> Variable:

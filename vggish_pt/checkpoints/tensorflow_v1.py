@@ -47,7 +47,7 @@ class TensorFlowV1(Checkpoint):
     def __init__(self, path: Path) -> None:
         data = map_file(path)
         with naming(path):
-            self._table: Table | None = Table(data)
+            self._table = Table(data)
             # An element takes a byte at least, before compression.
             self._max_elements = SNAPPY_MAX_RATIO * len(data)
             self._meta = dict(_read_meta(self._table))
@@ -61,8 +61,6 @@ class TensorFlowV1(Checkpoint):
         )
 
     def _read_slice(self, variable: Variable, extents: tensors.Extents) -> Array:
-        if self._table is None:
-            raise CheckpointError("the checkpoint has been closed")
         record = self._table.get(tensors.slice_key(variable.name, extents))
         if record is None:
             raise CheckpointError("a slice of it is not in the file")
@@ -83,9 +81,8 @@ class TensorFlowV1(Checkpoint):
         shape = tensors.slice_shape(extents, variable.shape)
         return _values(tensor, variable, math.prod(shape)).reshape(shape)
 
-    def close(self) -> None:
-        """Lets go of the file. Arrays read before stay valid."""
-        self._table, self._meta = None, {}
+    def _release(self) -> None:
+        del self._table, self._meta
 
 
 def _read_meta(table: Table) -> Iterator[tuple[str, memoryview]]:

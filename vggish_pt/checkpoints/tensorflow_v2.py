@@ -42,7 +42,7 @@ class TensorFlowV2(Checkpoint):
         variables = {}
         data = map_file(index)
         with naming(index):
-            self._table: Table | None = Table(data)
+            self._table = Table(data)
             shards = _count_shards(self._table.get(b""))
             for key, value in self._table.items():
                 if key and not key.startswith(b"\0"):  # "": the header; "\0...": slices
@@ -77,8 +77,6 @@ class TensorFlowV2(Checkpoint):
         return self._read_entry(entry, variable.name)
 
     def _entry(self, key: bytes) -> _Entry:
-        if self._table is None:
-            raise CheckpointError("the checkpoint has been closed")
         value = self._table.get(key)
         if value is None:
             raise CheckpointError("a slice of it is not in the index")
@@ -103,9 +101,8 @@ class TensorFlowV2(Checkpoint):
             raise CheckpointError(f"its checksum does not match its bytes in {self._paths[entry.shard].name}")
         return np.frombuffer(data, dtype).reshape(entry.shape)
 
-    def close(self) -> None:
-        """Lets go of the files. Arrays read before stay valid."""
-        self._table, self._shards = None, {}
+    def _release(self) -> None:
+        del self._table, self._shards
 
 
 @dataclass(frozen=True)

@@ -155,5 +155,4 @@ def assemble(
             raise CheckpointError("the slices of the variable overlap")
         whole[at] = read_slice(extent)
         seen[at] = True
-    whole.flags.writeable = False
     return whole

@@ -281,3 +281,12 @@ def test_connect_timeout_must_be_a_number(monkeypatch, text):
     monkeypatch.setenv("VGGISH_PT_CONNECT_TIMEOUT", text)
     with pytest.raises(SettingsError, match="VGGISH_PT_CONNECT_TIMEOUT"):
         reach.unreachable(["http://127.0.0.1/x"])
+
+
+def test_through_a_proxy(server, tmp_path, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", server.url)
+    url = "http://no-such-host.invalid/file.bin"
+    server.routes[url] = good(DATA)
+    assert fetch([Download(url, sha256(DATA))], tmp_path).read_bytes() == DATA

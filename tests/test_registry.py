@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -337,6 +339,19 @@ def test_offline_with_nothing_cached(server, monkeypatch, how):
     ):
         assert way in message
     assert server.requests == []
+
+
+def test_a_folder_copied_from_another_machine(server, monkeypatch, tmp_path):
+    entry = small_entry(server.url)
+    folder = resolve(entry)
+    monkeypatch.setenv("VGGISH_PT_OFFLINE", "1")
+    monkeypatch.setenv("VGGISH_PT_CACHE", str(tmp_path / "elsewhere"))
+    with pytest.raises(DownloadError) as caught:
+        resolve(entry)
+    target = re.search(r"prints there to (\S+) here", str(caught.value))[1]
+    shutil.copytree(folder, target)
+    assert resolve(entry) == Path(target)
+    assert cache.differences(Path(target)) == []
 
 
 def test_offline_imports_no_torch():

@@ -1,0 +1,368 @@
+"""A generator of sound: random recipes of layered synthesizers, and near copies of them.
+
+A *recipe* describes a batch of clips by numbers in [0, 1] alone ("knobs"), so a clip that sounds alike is a recipe
+whose knobs are moved a little (:func:`perturb`). What a clip holds beyond its recipe (noise, the moments of random
+events, where in its rhythm the clip starts) is drawn anew each time, as in another cut from a longer recording.
+
+    recipe = draw(64, generator)
+    first = render(recipe, generator)
+    second = render(perturb(recipe, 0.1, 0.3, generator), generator)
+
+Everything runs in batches on the generator's device. Time is circular: a filter's or room's tail that runs off a
+clip's end comes in at its start, as if the sound had gone on before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from vggish_pt.constants import EXAMPLE_SAMPLES, SAMPLE_RATE
+
+MAX_LAYERS = 3
+LAYER_KNOBS = 32
+CLIP_KNOBS = 16
+TAU = 2 * math.pi
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a batch of clips is made of.
+
+    Attributes:
+        family: (n, MAX_LAYERS) int64, index into :data:`FAMILIES`, or -1 where a clip has no such layer.
+        layers: (n, MAX_LAYERS, LAYER_KNOBS) in [0, 1].
+        clips: (n, CLIP_KNOBS) in [0, 1]: room, equaliser, noise and level of the whole clip.
+    """
+
+    family: Tensor
+    layers: Tensor
+    clips: Tensor
+
+
+class Knobs:
+    """Reads numbers in [0, 1] as physical quantities, column after column; each is (n, 1)."""
+
+    def __init__(self, unit: Tensor) -> None:
+        self._columns = iter(unit.unbind(1))
+
+    def linear(self, low: float, high: float) -> Tensor:
+        """The next column, spread evenly over [low, high]."""
+        return low + (high - low) * next(self._columns)[:, None]
+
+    def log(self, low: float, high: float) -> Tensor:
+        """The next column, spread evenly in logarithm over [low, high]."""
+        return low * (high / low) ** next(self._columns)[:, None]
+
+    def chance(self, probability: float) -> Tensor:
+        """1.0 where the next column lies below ``probability``, else 0.0."""
+        return (next(self._columns)[:, None] < probability).to(torch.float32)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The rhythm of a layer, which its source and its envelope share.
+
+    Attributes:
+        since: (n, T) seconds since the last event.
+        loudness: (n, T) gain of that event, in (0, 1].
+        length: (n, 1) seconds for which an event sounds.
+        generator: for whatever is random in a source.
+    """
+
+    since: Tensor
+    loudness: Tensor
+    length: Tensor
+    generator: Generator
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Uniform random numbers in [0, 1)."""
+        return torch.rand(shape, generator=self.generator, device=self.since.device)
+
+    def noise(self) -> Tensor:
+        """White noise in [-1, 1), (n, T)."""
+        return self.uniform(*self.since.shape) * 2 - 1
+
+    def wander(self, points: int) -> Tensor:
+        """A slow random curve in [-1, 1), (n, T), through ``points`` random points."""
+        curve = self.uniform(len(self.since), 1, points) * 2 - 1
+        return F.interpolate(curve, size=self.since.shape[1], mode="linear", align_corners=True)[:, 0]
+
+
+def _phase(frequency: Tensor) -> Tensor:
+    """Radians, (n, T), from hertz, (n, T)."""
+    return torch.cumsum(frequency, dim=1) * (TAU / SAMPLE_RATE)
+
+
+def _buzz(phase: Tensor, ratio: Tensor) -> Tensor:
+    """All harmonics at once, the k-th ``ratio ** k`` strong: the closed form of the geometric sum."""
+    return (1 - ratio) * torch.sin(phase) / (1 - 2 * ratio * torch.cos(phase) + ratio * ratio)
+
+
+def _harmonic_ratio(brightness: Tensor, frequency: Tensor) -> Tensor:
+    # 40 dB down at half the sample rate at the latest, so that little folds back.
+    return torch.minimum(brightness, 0.01 ** (2 * frequency / SAMPLE_RATE))
+
+
+def _pitch(knobs: Knobs, clock: Clock, low: float, high: float) -> Tensor:
+    """Hertz, (n, T): a glide over each event, vibrato and drift around a base frequency."""
+    base = knobs.log(low, high)
+    glide = knobs.linear(-1, 1) ** 3 * 2  # octaves; mostly small
+    bend = knobs.linear(-1, 1) ** 3  # up and down again, or the reverse
+    vibrato, rate = knobs.linear(0, 1) ** 3 * 0.15, knobs.log(3, 14)
+    drift = knobs.linear(0, 1) ** 3 * 0.3
+    position = (clock.since / clock.length).clamp(max=1)
+    octaves = glide * (position - 0.5) + bend * torch.sin(math.pi * position)
+    octaves = octaves + vibrato * torch.sin(TAU * rate * clock.since) + drift * clock.wander(12)
+    return (base * 2**octaves).clamp(max=0.45 * SAMPLE_RATE)
+
+
+def harmonic(knobs: Knobs, clock: Clock) -> Tensor:
+    """A tone with harmonics, gliding and trembling, with some breath; odd harmonics alone in part."""
+    frequency = _pitch(knobs, clock, 60, 2500)
+    ratio = _harmonic_ratio(knobs.linear(0.05, 0.98), frequency)
+    hollow, breath = knobs.linear(0, 1) ** 2, knobs.linear(0, 1) ** 3 * 0.5
+    phase = _phase(frequency)
+    # Half a period later even harmonics are the same and odd ones reversed.
+    tone = _buzz(phase, ratio) - hollow * _buzz(phase + math.pi, ratio)
+    return tone + breath * clock.noise()
+
+
+def modulated(knobs: Knobs, clock: Clock) -> Tensor:
+    """Frequency modulation: bells, brass, hums and harsh tones by the ratio and depth."""
+    frequency = _pitch(knobs, clock, 60, 3000)
+    ratio, depth = knobs.log(0.1, 8), knobs.log(0.1, 12)
+    fade = torch.exp(-clock.since / clock.length * knobs.linear(0, 3))
+    phase = _phase(frequency)
+    return torch.sin(phase + depth * fade * torch.sin(ratio * phase))
+
+
+def noise(knobs: Knobs, clock: Clock) -> Tensor:
+    """Steady noise, rough or gated: white here, coloured by the layer's filter."""
+    rate, depth = knobs.log(15, 400), knobs.linear(0, 1) ** 2
+    flutter = 1 - depth * (0.5 + 0.5 * torch.sin(_phase(rate * (1 + 0.3 * clock.wander(24)))))
+    return clock.noise() * flutter
+
+
+def grains(knobs: Knobs, clock: Clock) -> Tensor:
+    """Random impulses, from single crackles to a dense rush, each ringing like a small body."""
+    rate, spread = knobs.log(2, 4000), knobs.linear(0, 4)
+    ring, frequency, tonal = knobs.log(0.0003, 0.03), knobs.log(200, 6500), knobs.linear(0, 1)
+    impulses = (clock.uniform(*clock.since.shape) * SAMPLE_RATE < rate).float()
+    # One number gives sign and strength: strengths spread over orders of magnitude.
+    size = clock.noise()
+    impulses = impulses * size.sign() * size.abs() ** spread
+    time = torch.arange(clock.since.shape[1], device=clock.since.device) / SAMPLE_RATE
+    body = tonal * torch.cos(TAU * frequency * time) + (1 - tonal) * clock.noise()
+    return _convolve(impulses, body * torch.exp(-time / ring))
+
+
+def struck(knobs: Knobs, clock: Clock) -> Tensor:
+    """Plucked and struck bodies: six modes between a string's and a plate's, ringing down after each event."""
+    base, stretch, decay = knobs.log(80, 3000), knobs.linear(0, 1), knobs.log(0.005, 1.0)
+    damping, brightness = knobs.linear(0, 1.5), knobs.linear(0.3, 1)
+    click = knobs.linear(0, 1) ** 2
+    out = click * clock.noise() * torch.exp(-clock.since / 0.002)
+    for mode in range(1, 7):
+        frequency = base * mode ** (1 + stretch) * (1 + 0.2 * stretch * (knobs.linear(-1, 1)))
+        audible = (frequency < 0.45 * SAMPLE_RATE).float()
+        ringing = torch.exp(-clock.since * (mode**damping / decay))
+        out = out + audible * brightness ** (mode - 1) * ringing * torch.sin(TAU * frequency * clock.since)
+    return out
+
+
+def voice(knobs: Knobs, clock: Clock) -> Tensor:
+    """Calls and syllables: three formants over a gliding pitch, moving from one vowel to another in each event."""
+    pitch = _pitch(knobs, clock, 70, 1000)
+    breath, width = knobs.linear(0, 1) ** 3, knobs.log(0.06, 0.3)
+    position = (clock.since / clock.length).clamp(max=1)
+    phase = _phase(pitch)
+    out = breath * clock.noise()
+    for low, high, gain in ((250, 1100, 1.0), (700, 2600, 0.7), (2200, 4500, 0.4)):
+        first, last = knobs.log(low, high), knobs.log(low, high)
+        formant = first + (last - first) * position
+        # Modified FM: a bell of harmonics, ``width`` of the formant's frequency wide, around a carrier that blends
+        # the two harmonics next to the formant.
+        order = formant / pitch
+        below = order.floor()
+        blend = order - below
+        bell = torch.exp((width * order).clamp(max=20) ** 2 * (torch.cos(phase) - 1))
+        out = out + gain * bell * ((1 - blend) * torch.cos(below * phase) + blend * torch.cos((below + 1) * phase))
+    return out
+
+
+def engine(knobs: Knobs, clock: Clock) -> Tensor:
+    """Motors, rotors and purrs: a buzz at the firing rate and noise that comes in puffs at the same rate."""
+    rate, unsteady = knobs.log(5, 250), knobs.linear(0, 1) ** 2 * 0.4
+    load = 2 ** (unsteady * clock.wander(6) + 0.1 * unsteady * clock.wander(200))
+    phase = _phase(rate * load)
+    puff = torch.exp(knobs.log(0.3, 12) * (torch.cos(phase) - 1))
+    uneven = 1 - knobs.linear(0, 1) ** 2 * (0.5 + 0.5 * torch.cos(phase / 4))
+    tonal = knobs.linear(0, 1)
+    return (tonal * 2 * _buzz(phase, knobs.linear(0.5, 0.98)) + (1 - tonal) * clock.noise() * puff) * uneven
+
+
+def drops(knobs: Knobs, clock: Clock) -> Tensor:
+    """Drops, chirps and clicks: a short tone after each event whose pitch runs up or down."""
+    frequency, run = knobs.log(300, 5500), knobs.linear(-1, 1) * 3
+    decay, buzz = knobs.log(0.003, 0.2), knobs.linear(0, 1) ** 2
+    moving = frequency * 2 ** (run * (1 - torch.exp(-clock.since / decay)))
+    phase = _phase(moving.clamp(max=0.45 * SAMPLE_RATE))
+    tone = torch.sin(phase + 2 * buzz * torch.sin(phase))
+    return tone * torch.exp(-clock.since / decay) * (1 - torch.exp(-clock.since / 0.001))
+
+
+def weather(knobs: Knobs, clock: Clock) -> Tensor:
+    """Wind, surf and rain: noise that swells and changes colour slowly, with or without a patter on top."""
+    slow, fast = knobs.linear(0, 2.5), knobs.linear(0, 1) ** 2
+    swell = torch.exp(slow * clock.wander(5) + fast * clock.wander(40))
+    white = clock.noise()
+    # Two colours of the same noise, crossfaded: a running mean for the dark one.
+    dark = F.avg_pool1d(white[:, None], 9, stride=1, padding=4, count_include_pad=False)[:, 0] * 3
+    mix = (0.5 + knobs.linear(0, 1) * clock.wander(7)).clamp(0, 1)
+    rate, strength = knobs.log(20, 1500), knobs.linear(0, 1) ** 2 * 8
+    patter = (clock.uniform(*white.shape) * SAMPLE_RATE < rate).float() * strength
+    return (mix * white + (1 - mix) * dark) * swell + patter * white
+
+
+FAMILIES: dict[str, Callable[[Knobs, Clock], Tensor]] = {
+    f.__name__: f for f in (harmonic, modulated, noise, grains, struck, voice, engine, drops, weather)
+}
+"""The sources, by name. Each takes (knobs, clock) and returns (n, T)."""
+
+
+def _convolve(x: Tensor, kernel: Tensor) -> Tensor:
+    product = torch.fft.rfft(x) * torch.fft.rfft(kernel)
+    out: Tensor = torch.fft.irfft(product, n=x.shape[1])
+    return out
+
+
+def _clock(knobs: Knobs, rows: int, samples: int, generator: Generator) -> tuple[Clock, Tensor]:
+    """The rhythm of layers, and their envelope (rows, T)."""
+    device = generator.device
+    period, attack, hold = knobs.log(0.06, 2.5), knobs.log(0.001, 0.15), knobs.log(0.005, 0.6)
+    decay, jitter, variety = knobs.log(0.005, 0.6), knobs.linear(0, 1) ** 3, knobs.linear(0, 1) ** 2
+    steady, tremble = knobs.chance(0.35), knobs.linear(0, 1) ** 3
+    seconds = samples / SAMPLE_RATE
+    clock = Clock(torch.empty(rows, samples, device=device), torch.empty(0), attack + hold + decay, generator)
+    # An event begins within the first 60 % of the clip, however rare events are.
+    start = clock.uniform(rows, 1) * torch.minimum(period, torch.full_like(period, 0.6 * seconds))
+    time = torch.arange(samples, device=device) / SAMPLE_RATE - start
+    beats = time / period + 0.35 * jitter * clock.wander(32)
+    index = beats.floor()
+    since = (beats - index) * period
+    table = 10 ** (-1.5 * variety * clock.uniform(rows, 64))
+    loudness = table.gather(1, index.long().clamp(-32, 31) + 32)
+    clock = replace(clock, since=since, loudness=loudness)
+    shape = (since / attack).clamp(max=1) * torch.exp(-F.relu(since - attack - hold) / decay) * loudness
+    return clock, steady * (1 - tremble * (0.5 + 0.5 * clock.wander(16))) + (1 - steady) * shape
+
+
+def _filter(knobs: Knobs, frequency: Tensor) -> Tensor:
+    """Gains (n, F) of a layer's filter: tilt, two resonances, a low and a high cut."""
+    octave = torch.log2(frequency.clamp(min=20) / 1000)
+    level = knobs.linear(-9, 3) * octave
+    for _ in range(2):
+        centre, width, height = knobs.linear(-3, 2.8), knobs.log(0.08, 1.5), knobs.linear(-12, 30)
+        level = level + height * torch.exp(-(((octave - centre) / width) ** 2))
+    low, high = knobs.linear(-5, 1.5), knobs.linear(-0.5, 3.5)
+    level = level - 18 * (F.relu(low - octave) + F.relu(octave - high))
+    return torch.pow(10, level.clamp(min=-80) / 20)
+
+
+def _layers(family: Tensor, knobs: Tensor, samples: int, generator: Generator) -> Tensor:
+    """Renders layers: (n,) family and (n, LAYER_KNOBS) → (n, samples), each with an RMS of 1."""
+    device = generator.device
+    out = torch.zeros(len(family), samples, device=device)
+    frequency = torch.fft.rfftfreq(samples, 1 / SAMPLE_RATE, device=device)
+    shared = 18  # knobs of rhythm and filter; the next are the source's own, the last is the layer's level
+    for number, source in enumerate(FAMILIES.values()):
+        rows = (family == number).nonzero()[:, 0]
+        if len(rows) == 0:
+            continue
+        common = Knobs(knobs[rows, :shared])
+        clock, envelope = _clock(common, len(rows), samples, generator)
+        spectrum = torch.fft.rfft(source(Knobs(knobs[rows, shared:]), clock)) * _filter(common, frequency)
+        spectrum[:, 0] = 0
+        out[rows] = torch.fft.irfft(spectrum, n=samples) * envelope
+    return out / out.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
+
+
+def draw(batch: int, generator: Generator) -> Recipe:
+    """Random recipes for ``batch`` clips of one to three layers each."""
+    device = generator.device
+    family = torch.randint(len(FAMILIES), (batch, MAX_LAYERS), generator=generator, device=device)
+    present = torch.rand(batch, MAX_LAYERS, generator=generator, device=device)
+    wanted = torch.tensor([1.0, 0.5, 0.2][:MAX_LAYERS], device=device)
+    return Recipe(
+        torch.where(present < wanted, family, -1),
+        torch.rand(batch, MAX_LAYERS, LAYER_KNOBS, generator=generator, device=device),
+        torch.rand(batch, CLIP_KNOBS, generator=generator, device=device),
+    )
+
+
+def perturb(recipe: Recipe, layers: float, clips: float, generator: Generator) -> Recipe:
+    """The same sounds, slightly otherwise.
+
+    Args:
+        recipe: the originals.
+        layers: standard deviation by which the layers' knobs move; they are reflected at 0 and 1.
+        clips: the same for the clips' knobs (room, equaliser, noise, level).
+        generator: source of randomness.
+    """
+
+    def move(unit: Tensor, amount: float) -> Tensor:
+        step = torch.randn(unit.shape, generator=generator, device=unit.device) * amount
+        return 1 - ((unit + step) % 2 - 1).abs()
+
+    return Recipe(recipe.family, move(recipe.layers, layers), move(recipe.clips, clips))
+
+
+def render(recipe: Recipe, generator: Generator, samples: int = EXAMPLE_SAMPLES) -> Tensor:
+    """Makes the sound of recipes.
+
+    Args:
+        recipe: n clips.
+        generator: draws what the recipe leaves open; its device is where the work is done.
+        samples: length of each clip at 16 kHz.
+
+    Returns:
+        (n, samples) float32, peaks between 0.0037 and 0.95.
+    """
+    device = generator.device
+    padded = 2 ** math.ceil(math.log2(samples))  # a length that FFTs like
+    batch, family = len(recipe.family), recipe.family.flatten()
+    rows = (family >= 0).nonzero()[:, 0]
+    knobs = recipe.layers.flatten(0, 1)[rows]
+    mix = torch.zeros(batch, padded, device=device)
+    # The first layer is at full level, further ones up to 24 dB below it: their last knob says how far.
+    level = 10 ** (-1.2 * knobs[:, -1:] * (rows % MAX_LAYERS > 0)[:, None])
+    mix.index_add_(0, rows // MAX_LAYERS, level * _layers(family[rows], knobs, padded, generator))
+
+    clip = Knobs(recipe.clips)
+    frequency = torch.fft.rfftfreq(padded, 1 / SAMPLE_RATE, device=device)
+    octave = torch.log2(frequency.clamp(min=20) / 1000)
+    response = clip.linear(-3, 3) * octave
+    for centre in (-2.5, -1, 0.5, 2):
+        response = response + clip.linear(-6, 6) * torch.exp(-((octave - centre) ** 2))
+    wet, tail = clip.linear(-0.5, 1).clamp(min=0), clip.log(0.02, 0.8)
+    time = torch.arange(padded, device=device) / SAMPLE_RATE
+    room = torch.rand(batch, padded, generator=generator, device=device) * 2 - 1
+    room = room * torch.exp(-time / tail) * (wet / (tail * SAMPLE_RATE / 6).sqrt())
+    room[:, 0] = 1
+    spectrum = torch.fft.rfft(mix) * torch.fft.rfft(room) * 10 ** (response / 20)
+    mix = torch.fft.irfft(spectrum, n=padded)[:, :samples]
+    mix = mix / mix.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
+
+    floor, dark = 10 ** clip.linear(-4, -0.7), clip.linear(0, 1)
+    hiss = torch.rand(batch, samples, generator=generator, device=device) * 2 - 1
+    rumble = F.avg_pool1d(hiss[:, None], 15, stride=1, padding=7)[:, 0] * 3
+    mix = mix + floor * (dark * rumble + (1 - dark) * hiss)
+    peak = 0.95 * 10 ** (-2.4 * clip.linear(0, 1) ** 3)
+    scaled: Tensor = mix * (peak / mix.abs().amax(1, keepdim=True).clamp(min=1e-6))
+    return scaled

@@ -117,10 +117,10 @@ class _PickledArray:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, data = state
         if not isinstance(dtype, _PickledDType) or dtype.name not in ("f2", "f4", "f8") or not isinstance(data, bytes):
-            raise CheckpointError("holds a NumPy array of another than a float type")
+            raise ValueError("holds a NumPy array of another than a float type")
         kind = np.dtype(dtype.name).newbyteorder(">" if dtype.order == ">" else "<")
         if any(size < 0 for size in shape) or math.prod(shape) * kind.itemsize != len(data):
-            raise CheckpointError("holds a NumPy array whose size does not match its shape")
+            raise ValueError("holds a NumPy array whose size does not match its shape")
         stored = np.frombuffer(data, kind).reshape(shape, order="F" if fortran else "C")
         self.array = stored.astype(kind.newbyteorder("="), order="C")
 

@@ -3,9 +3,9 @@
     vggish-pt convert vggish_model.ckpt --out vggish
     python conversion/compare_with_tensorflow.py vggish_model.ckpt vggish
 
-First every tensor is compared bit for bit with what TensorFlow reads from the checkpoint. Then the same examples go through both
-networks, and the largest difference after each block is printed. The exit status is 0 if all tensors are equal and no
-layer differs by more than the bound, else 1.
+First every tensor is compared bit for bit with what TensorFlow reads from the checkpoint. Then the same examples go
+through both networks, and the largest difference after each block is printed. The exit status is 0 if all tensors are
+equal and no layer differs by more than the bound, else 1.
 
 Needs TensorFlow (``pip install tensorflow-cpu``) beside vggish_pt.
 """
@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 import torch
 
-from vggish_pt.network import LAYERS, Network
+from vggish_pt.network import Network
 from vggish_pt.storage import read_model
 
 BOUND = 1e-5
@@ -102,12 +102,11 @@ def compare(checkpoint: str, folder: Path, examples: np.ndarray, bound: float) -
     network.load_state_dict(weights)
     passed = not unequal
     print(f"{'layer':<10} {'largest value':>14} {'difference':>12} {'relative':>10}")
-    expected = tensorflow_layers(variables, examples, config.final_relu)
-    for layer in LAYERS:
+    for layer, expected in tensorflow_layers(variables, examples, config.final_relu).items():
         found = network.infer(torch.from_numpy(examples), layer)
         found = found.permute(0, 2, 3, 1) if found.ndim == 4 else found
-        largest = float(np.abs(expected[layer]).max())
-        difference = float(np.abs(found.numpy() - expected[layer]).max())
+        largest = float(np.abs(expected).max())
+        difference = float(np.abs(found.numpy() - expected).max())
         relative = difference / largest if largest else difference
         # Written so that NaN fails.
         good = relative <= bound

@@ -2,8 +2,8 @@
 
     python conversion/random_checkpoint.py random.ckpt --format v1 --fc-width 256
 
-The variables are named and shaped as in Google's graph. With ``--optimizer``, Adam's slots and a step counter are among them, as
-in a checkpoint of a training run. Needs TensorFlow (``pip install tensorflow-cpu``); nothing else in this project does.
+The variables are named and shaped as in Google's graph. With ``--optimizer``, Adam's slots and a step counter are among
+them, as in a checkpoint of a training run. Needs TensorFlow (``pip install tensorflow-cpu``).
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from vggish_pt import constants as c
 from vggish_pt.decode import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder, open_file
 from vggish_pt.errors import AudioError, AudioWarning, SettingsError
 from vggish_pt.resample import Waveform
+from vggish_pt.view import View, buffered
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +42,8 @@ MAX_CHANNELS = 1024
 # Full scale is 1. Decoders overshoot it a little; integers that were cast to float without scaling, by far.
 _WARN_LEVEL = 64.0
 _MAX_LEVEL = 1e6
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _INTEGER_SCALES = {"int8": 1 << 7, "int16": 1 << 15, "int32": 1 << 31, "uint8": 1 << 7}
 
@@ -159,28 +164,34 @@ def open_audio(
     array = _array(source)
     if array is not None:
         return Audio(name or "array", _open_array(array, sample_rate, name or "array"))
+    if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) and not hasattr(source, "read"):
+        raise SettingsError(
+            f"cannot embed a {type(source).__name__}; give a path, bytes, a binary file object, an array or a tensor"
+        )
     if sample_rate is not None:
         raise SettingsError("sample_rate is for arrays and tensors; a file says its own")
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
+        path = Path(os.fsdecode(source))
         label = name or display_name(source)
         file = _open_path(path, label)
         return _decoded(file, path, label, allow_truncated)
     if isinstance(source, bytes | bytearray | memoryview):
         return _decoded(io.BytesIO(source), None, name or "bytes", allow_truncated)
-    if hasattr(source, "read"):
-        label = name or display_name(getattr(source, "name", None) or "file object")
-        return _decoded(_seekable(source, label), None, label, allow_truncated)
-    raise SettingsError(
-        f"cannot embed a {type(source).__name__}; give a path, bytes, a binary file object, an array or a tensor"
-    )
+    label = name or display_name(getattr(source, "name", None) or "file object")
+    return _decoded(_seekable(source, label), None, label, allow_truncated)
 
 
 def display_name(path: object) -> str:
-    """A path as printable text, whatever bytes are in it."""
-    if isinstance(path, str | os.PathLike):
-        return os.fsencode(path).decode("utf-8", "backslashreplace")
-    return str(path)
+    """A path as one line of printable text, whatever is in it: control characters and stray bytes are escaped."""
+    text = os.fsdecode(path) if isinstance(path, bytes | os.PathLike) else str(path)
+    return _UNPRINTABLE.sub(_escape, text) or "''"
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python passes on a byte that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return found[0].encode("unicode_escape").decode()
 
 
 def _decoded(file: BinaryIO, path: Path | None, name: str, allow_truncated: bool) -> Audio:
@@ -214,7 +225,7 @@ def _seekable(file: Any, name: str) -> BinaryIO:
         if not isinstance(data, bytes):
             raise SettingsError(f"{name}: the file object gives text; open it in binary mode ('rb')")
         if file.seekable():
-            return _Borrowed(file)  # type: ignore[return-value]
+            return buffered(View(file))
         spooled = tempfile.SpooledTemporaryFile(max_size=1 << 24)  # noqa: SIM115 (closed by the decoder)
         while chunk := file.read(1 << 20):
             spooled.write(chunk)
@@ -226,50 +237,11 @@ def _seekable(file: Any, name: str) -> BinaryIO:
         raise AudioError(f"{name}: the file object cannot be read ({error})", name) from error
 
 
-class _Borrowed:
-    """A caller's file from its current position on, which closing leaves open."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._start: int = file.tell()
-
-    def read(self, size: int = -1) -> bytes:
-        data: bytes = self._file.read(size)
-        return data
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return int(self._file.seek(offset + self._start if whence == os.SEEK_SET else offset, whence)) - self._start
-
-    def tell(self) -> int:
-        return int(self._file.tell()) - self._start
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    closed = False
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 def _array(source: Any) -> NDArray[Any] | None:
     if isinstance(source, np.ndarray):
         return source
-    if type(source).__module__.split(".", maxsplit=1)[0] == "torch" or hasattr(source, "detach"):
+    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+    if torch is not None and isinstance(source, torch.Tensor):
         tensor = source.detach().cpu()
         if not tensor.dtype.is_floating_point:
             return np.asarray(tensor.numpy())

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vggish_pt.model import VGGish
     from vggish_pt.network import Network
     from vggish_pt.postprocess import Postprocessor
+    from vggish_pt.waveform import load_waveform
 
 _LAZY = {
     "VGGish": "vggish_pt.model",
@@ -40,6 +41,7 @@ _LAZY = {
     "LogMel": "vggish_pt.frontend",
     "Network": "vggish_pt.network",
     "Postprocessor": "vggish_pt.postprocess",
+    "load_waveform": "vggish_pt.waveform",
 }
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "VGGishError",
     "WeightsError",
     "__version__",
+    "load_waveform",
 ]
 
 

@@ -58,6 +58,7 @@ class Audio:
         frames: samples per channel that the source promises; None if it does not say.
         container: name of the file format, or "array".
         encoding: name of the codec, sample format or dtype.
+        decoded: samples per channel that :meth:`blocks` has given so far.
     """
 
     def __init__(self, name: str, decoder: Decoder) -> None:
@@ -68,6 +69,7 @@ class Audio:
         self.frames = decoder.frames
         self.container = decoder.container
         self.encoding = decoder.encoding
+        self.decoded = 0
         try:
             self._check_header()
         except AudioError:
@@ -95,12 +97,11 @@ class Audio:
         Raises:
             AudioError: damaged, empty or non-finite audio.
         """
-        done = 0
         warned = False
         for block in self._decoder.blocks:
             level = float(np.abs(block).max()) if block.size else 0.0
             if not level <= _MAX_LEVEL:
-                self._refuse(block, done, level)
+                self._refuse(block, level)
             if level > _WARN_LEVEL and not warned:
                 warned = True
                 warnings.warn(
@@ -109,12 +110,12 @@ class Audio:
                     AudioWarning,
                     stacklevel=2,
                 )
-            done += len(block)
+            self.decoded += len(block)
             yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
-        if done == 0:
+        if self.decoded == 0:
             raise AudioError(f"{self.name}: no samples in it; the audio is empty", self.name)
 
-    def _refuse(self, block: NDArray[np.float64], done: int, level: float) -> None:
+    def _refuse(self, block: NDArray[np.float64], level: float) -> None:
         finite = np.isfinite(block)
         if finite.all():
             raise AudioError(
@@ -122,9 +123,10 @@ class Audio:
                 self.name,
             )
         frame, channel = (int(i) for i in np.argwhere(~finite)[0])
+        position = self.decoded + frame
         raise AudioError(
-            f"{self.name}: a sample that is {block[frame, channel]} at {(done + frame) / self.sample_rate:.6f} s "
-            f"(sample {done + frame}, channel {channel}); audio must be finite",
+            f"{self.name}: a sample that is {block[frame, channel]} at {position / self.sample_rate:.6f} s "
+            f"(sample {position}, channel {channel}); audio must be finite",
             self.name,
         )
 

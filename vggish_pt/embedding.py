@@ -21,8 +21,9 @@ from vggish_pt.audio import AudioLike, display_name, open_audio
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
 from vggish_pt.examples import ExampleStream
 from vggish_pt.prefetch import prefetch
-from vggish_pt.resample import Waveform, make_resampler, require_resampler
+from vggish_pt.resample import Waveform, require_resampler
 from vggish_pt.settings import EmbedSettings
+from vggish_pt.waveform import waveform_pieces
 from vggish_pt.windows import window_times
 
 if TYPE_CHECKING:
@@ -161,20 +162,9 @@ def _waveform(task: _Task, settings: EmbedSettings) -> Iterator[_Opened | Wavefo
         with open_audio(
             task.source, task.sample_rate, name=task.name, allow_truncated=settings.allow_truncated
         ) as audio:
-            resampler = make_resampler(audio.sample_rate, settings.resampler)
             yield _Opened(audio.name)
-            count = given = 0
-            for block in audio.blocks():
-                count += len(block)
-                piece = resampler.push(block)
-                given += len(piece)
-                if len(piece):
-                    yield piece
-            rest = resampler.flush()
-            if given + len(rest) == 0:
-                rest = np.zeros(1)  # a sample or two at a high rate: still a clip, so still a window
-            yield rest
-            yield _Ended(count / audio.sample_rate)
+            yield from waveform_pieces(audio, settings.resampler)
+            yield _Ended(audio.decoded / audio.sample_rate)
     except VGGishError as error:
         yield error
     except (OSError, MemoryError, RuntimeError) as error:

@@ -6,7 +6,6 @@ unless the caller allows it.
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +18,8 @@ from numpy.typing import NDArray
 
 from vggish_pt import riff
 from vggish_pt.errors import AudioError, AudioWarning, MissingDependencyError
+from vggish_pt.truncation import find_mpeg_audio, is_chained, is_cut_short
+from vggish_pt.view import View, buffered
 
 # Values (samples times channels) in one block, as float64 2 MiB.
 BLOCK_VALUES = 1 << 18
@@ -66,49 +67,13 @@ def open_file(file: BinaryIO, path: Path | None, name: str, *, allow_truncated: 
     file.seek(0)
     if not head:
         raise AudioError(f"{name}: the file is empty (0 bytes)", name)
-    chunk = riff.find_data(file)
-    try:
-        opened = _open_sndfile(file, path, chunk)
-    except _Unreadable as error:
-        return _open_other(file, head, name, str(error), allow_truncated)
-    promise = Promise(name, allow_truncated, _promised_frames(opened, head))
-    if (chunk is not None and chunk.truncated) or _ogg_cut_short(file, head):
+    promise = Promise(name, allow_truncated)
+    if is_cut_short(file):
         promise.cut_short()
-    frames = opened.frames if 0 <= opened.frames < _UNKNOWN_FRAMES else None
-
-    def close() -> None:
-        opened.close()
-        file.close()
-
-    return Decoder(
-        opened.samplerate,
-        opened.channels,
-        frames,
-        opened.format,
-        opened.subtype,
-        _read(opened, promise),
-        close,
-    )
-
-
-class _Unreadable(Exception):
-    pass
-
-
-def _open_sndfile(file: BinaryIO, path: Path | None, chunk: riff.DataChunk | None) -> Any:
-    import soundfile
-
-    source: Any = file
-    if chunk is not None and chunk.zero_length:
-        source = io.BufferedReader(riff.with_length(file, chunk))
-    elif path is not None and os.name == "posix":
-        source = os.fsencode(path)  # libsndfile's own reading is faster than calling back into Python
     try:
-        return soundfile.SoundFile(source)
-    except soundfile.LibsndfileError as error:
-        raise _Unreadable(error.error_string.rstrip(".")) from None
-    except (TypeError, ValueError) as error:  # a name ending in .raw makes soundfile ask for the format
-        raise _Unreadable(str(error)) from None
+        return _open_sndfile(file, path, promise)
+    except _Unreadable as error:
+        return _open_other(file, head, str(error), promise)
 
 
 @dataclass
@@ -150,38 +115,76 @@ class Promise:
             self.cut_short(f"{decoded / sample_rate:.3f} s of {self.frames / sample_rate:.3f} s")
 
 
-def _promised_frames(opened: Any, head: bytes) -> int | None:
-    if opened.format == "MP3":
-        # Only a Xing or Info header promises a length; otherwise it is estimated from the bit rate. Decoders
-        # differ by a frame or two in how they treat the encoder's delay.
-        return max(0, opened.frames - 2 * 1152) if b"Xing" in head or b"Info" in head else None
-    return opened.frames if 0 <= opened.frames < _UNKNOWN_FRAMES else None
+class _Unreadable(Exception):
+    pass
 
 
-def _ogg_cut_short(file: BinaryIO, head: bytes) -> bool:
-    # A complete Ogg stream's last page carries the end-of-stream flag; libsndfile does not ask for it.
-    if not head.startswith(b"OggS"):
-        return False
-    file.seek(0, os.SEEK_END)
-    size = file.tell()
-    file.seek(max(0, size - (1 << 17)))  # a page is below 64 KiB
-    tail = file.read(1 << 17)
-    file.seek(0)
-    page = tail.rfind(b"OggS")
-    return page < 0 or page + 6 > len(tail) or not tail[page + 5] & 4
+def _open_sndfile(file: BinaryIO, path: Path | None, promise: Promise) -> Decoder:
+    import soundfile
+
+    if is_chained(file):
+        raise _Unreadable("several Ogg streams one after the other")
+
+    class Sequential(soundfile.SoundFile):  # type: ignore[misc]
+        """Never seeks: after each read soundfile would seek to where it is, and MP3 decoders stumble over that."""
+
+        def seekable(self) -> bool:
+            return False
+
+    chunk, mpeg = riff.find_data(file), find_mpeg_audio(file)
+    if chunk is not None and chunk.zero_length:
+        view = View(file, chunk.length_offset, chunk.length_field)
+    elif mpeg is not None and not mpeg.counted:
+        # libsndfile would stop where a wrong count or the bit rate of the first frame makes it believe the end to be.
+        # Without the count, and made to look longer than any bit rate allows, the file is read to its end.
+        view = View(file, mpeg.mark or 0, b"" if mpeg.mark is None else bytes(4))
+        view.padded_length = 64 * file.seek(0, os.SEEK_END)
+    else:
+        view = View(file)
+    source: Any = buffered(view)
+    # libsndfile's own reading is faster than calling back, but of a name that ends in .raw soundfile asks the format.
+    if path is not None and os.name == "posix" and view.plain and path.suffix.lower() != ".raw":
+        source = os.fsencode(path)
+    try:
+        opened = Sequential(source)
+    except soundfile.LibsndfileError as error:
+        file.seek(0)
+        raise _Unreadable(error.error_string.rstrip(".")) from None
+    known = view.padded_length is None and 0 <= opened.frames < _UNKNOWN_FRAMES
+    if view.padded_length is not None:
+        view.padded_length = None
+        position = source.tell()
+        source.seek(0, os.SEEK_END)  # empties the buffer, which may hold some of the padding
+        source.seek(position)
+    frames = opened.frames if known else None
+    # MP3 decoders differ by a frame or two in how they treat the encoder's delay.
+    promise.frames = max(0, frames - 2 * 1152) if frames is not None and mpeg is not None else frames
+
+    def close() -> None:
+        opened.close()
+        file.close()
+
+    blocks = _read(opened, view, promise)
+    return Decoder(opened.samplerate, opened.channels, frames, opened.format, opened.subtype, blocks, close)
 
 
-def _read(opened: Any, promise: Promise) -> Iterator[NDArray[np.float64]]:
+def _read(opened: Any, view: View, promise: Promise) -> Iterator[NDArray[np.float64]]:
     import soundfile
 
     decoded = 0
     size = max(MIN_BLOCK_FRAMES, BLOCK_VALUES // opened.channels)
     while True:
+        block = np.full((size, opened.channels), np.nan)
         try:
-            block = opened.read(size, dtype="float64", always_2d=True)
+            block = opened.read(out=block)
         except (soundfile.LibsndfileError, RuntimeError) as error:
+            block = block[: int(np.isnan(block[:, -1]).argmax())]  # up to where the decoder came
+            decoded += len(block)
             promise.damaged(decoded, opened.samplerate, getattr(error, "error_string", str(error)).rstrip("."))
+            yield block
             return
+        if view.error is not None:
+            raise AudioError(f"{promise.name}: cannot be read ({view.error})", promise.name)
         if len(block) == 0:
             break
         decoded += len(block)
@@ -208,7 +211,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"MAC ", "ape", "Monkey's Audio"),
     (0, b"TTA1", "tta", "True Audio"),
     (0, b"\x0bw", "ac3", "AC-3"),
-    (0, b"OggS", "ogg", "Ogg with an unusual codec"),
+    (0, b"OggS", "ogg", "Ogg with an unusual codec or several streams"),
     (0, b"caff", "caf", "CAF with an unusual codec"),
     (0, b"ID3", "mp3", "MP3"),
 )
@@ -223,7 +226,8 @@ def _sniff(head: bytes) -> tuple[str, str] | None:
     return None
 
 
-def _open_other(file: BinaryIO, head: bytes, name: str, reason: str, allow_truncated: bool) -> Decoder:
+def _open_other(file: BinaryIO, head: bytes, reason: str, promise: Promise) -> Decoder:
+    name = promise.name
     known = _sniff(head)
     if known is None:
         raise AudioError(f"{name}: not audio in a format that can be read ({reason})", name)
@@ -231,7 +235,7 @@ def _open_other(file: BinaryIO, head: bytes, name: str, reason: str, allow_trunc
     try:
         from vggish_pt import decode_av
 
-        return decode_av.open_file(file, fmt, name, allow_truncated=allow_truncated)
+        return decode_av.open_file(file, fmt, promise)
     except MissingDependencyError:
         need = f'{label}, which needs PyAV: pip install "vggish_pt[av]"'
         if fmt in ("wav", "ogg", "caf", "mp3"):  # libsndfile's own formats: damage is likelier than an odd codec

@@ -15,24 +15,24 @@ from vggish_pt.optional import require
 _MICROSECONDS = 1_000_000  # FFmpeg's unit of a container's duration
 
 
-def open_file(file: BinaryIO, fmt: str, name: str, *, allow_truncated: bool = False) -> Decoder:
+def open_file(file: BinaryIO, fmt: str, promise: Promise) -> Decoder:
     """Opens the first audio stream of a file.
 
     Args:
         file: the file, seekable, at its start; closed by the decoder's ``close``.
         fmt: FFmpeg's name of the format.
-        name: how to call it in errors.
-        allow_truncated: True gives what a damaged file still holds, with a warning.
+        promise: how to call it in errors, and whether a damaged one is used as far as it goes.
 
     Raises:
         AudioError: damaged, or without sound.
         MissingDependencyError: PyAV is not installed.
     """
+    name = promise.name
     av = require("av", f"{name}: this format")
     av.logging.set_level(av.logging.PANIC)  # FFmpeg would print its own lines between ours
     try:
         container = av.open(file, mode="r", format=fmt, metadata_errors="ignore")
-    except (av.error.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         raise AudioError(f"{name}: cannot be decoded ({_reason(error)}); the file is damaged", name) from None
     if not container.streams.audio:
         container.close()
@@ -47,7 +47,7 @@ def open_file(file: BinaryIO, fmt: str, name: str, *, allow_truncated: bool = Fa
         container.close()
         file.close()
 
-    blocks = _read(av, container, stream, Promise(name, allow_truncated))
+    blocks = _read(av, container, stream, promise)
     return Decoder(
         int(stream.rate),
         int(stream.channels),
@@ -72,7 +72,7 @@ def _read(av: Any, container: Any, stream: Any, promise: Promise) -> Iterator[ND
         try:
             frame = next(frames, None)
             pieces = convert.resample(frame)  # None drains it
-        except (av.error.FFmpegError, ValueError) as error:
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             promise.damaged(decoded, rate, _reason(error))
             return
         for piece in pieces:

@@ -65,10 +65,11 @@ class ExampleStream:
         waveform = np.concatenate([self._waveform, samples]) if len(self._waveform) else samples
         count = max(0, 1 + (len(waveform) - c.FRAME_LENGTH) // c.FRAME_HOP)
         if count == 0:
-            self._waveform = waveform
+            self._waveform = waveform.copy()
             return self._frames.new_zeros(0, c.EXAMPLE_FRAMES, c.MEL_BANDS)
         used = torch.from_numpy(np.ascontiguousarray(waveform[: (count - 1) * c.FRAME_HOP + c.FRAME_LENGTH]))
-        self._waveform = waveform[count * c.FRAME_HOP :].copy()  # a copy, so that the block itself can go
+        # A copy, so that the block can go, or be filled anew by whoever owns it.
+        self._waveform = waveform[count * c.FRAME_HOP :].copy()
         if self._device.type != "cpu":
             used = used.float().to(self._device, non_blocking=True)
         frames = self._frontend.log_mel(used)

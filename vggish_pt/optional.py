@@ -8,6 +8,10 @@ from types import ModuleType
 from vggish_pt.errors import MissingDependencyError
 
 _EXTRAS = {"av": "av", "resampy": "resampy", "matplotlib": "plot"}
+_TORCHAUDIO_ADVICE = (
+    'install matching builds, for example: pip install "torch==2.11.0" "torchaudio==2.11.0", or do without it '
+    '(resampler="soxr")'
+)
 
 
 def require(module: str, purpose: str) -> ModuleType:
@@ -20,26 +24,19 @@ def require(module: str, purpose: str) -> ModuleType:
     Raises:
         MissingDependencyError: it is not installed, or cannot be loaded; the message says what to do.
     """
+    package = module.split(".", maxsplit=1)[0]
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        if module.split(".", maxsplit=1)[0] == "torchaudio":
-            raise _torchaudio_error(purpose, error) from error
-        extra = _EXTRAS.get(module.split(".", maxsplit=1)[0])
-        advice = f'pip install "vggish_pt[{extra}]"' if extra else f"pip install {module}"
-        raise MissingDependencyError(f"{purpose} needs {module} ({error}); install it with: {advice}") from error
-    except (OSError, RuntimeError) as error:
-        # torchaudio raises these where its binary was built for another torch: the usual case, not a rare one.
-        if module.split(".", maxsplit=1)[0] == "torchaudio":
-            raise _torchaudio_error(purpose, error) from error
-        raise MissingDependencyError(
-            f"{purpose} needs {module}, which is installed but cannot be loaded ({error})"
-        ) from error
-
-
-def _torchaudio_error(purpose: str, error: Exception) -> MissingDependencyError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return MissingDependencyError(
-        f"{purpose} needs torchaudio, which cannot be loaded here ({reason}); install matching builds, for example "
-        'pip install "torch==2.11.0" "torchaudio==2.11.0", or choose another resampler'
-    )
+    except Exception as error:  # a library that was built for another one's version may raise anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if package == "torchaudio":
+            problem = f"torchaudio, which cannot be loaded here ({reason})"
+            advice = _TORCHAUDIO_ADVICE
+        elif isinstance(error, ImportError):
+            problem = f"{module} ({reason})"
+            extra = _EXTRAS.get(package)
+            advice = "install it with: pip install " + (f'"vggish_pt[{extra}]"' if extra else package)
+        else:
+            problem = f"{module}, which is installed but cannot be loaded ({reason})"
+            advice = f"install it again: pip install --force-reinstall {package}"
+        raise MissingDependencyError(f"{purpose} needs {problem}; {advice}") from error

@@ -36,7 +36,7 @@ def hop_frames(hop: float) -> int:
     """
     try:
         exact = float(hop) * FRAMES_PER_SECOND
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SettingsError(f"hop must be a number of seconds, not {hop!r}") from None
     if not math.isfinite(exact) or exact > MAX_HOP_SECONDS * FRAMES_PER_SECOND:
         raise SettingsError(f"hop must be from 0.01 to {MAX_HOP_SECONDS:g} seconds, not {hop!r}")

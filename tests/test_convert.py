@@ -231,6 +231,21 @@ def test_output_folder(v1: Path, variables: dict[str, np.ndarray], tmp_path: Pat
         convert(v1, out / "notes.txt" / "below")
 
 
+def test_full_disk(v1: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    code = (
+        "import resource, sys; from vggish_pt.convert import convert; from vggish_pt.errors import OutputError\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, {resource.RLIM_INFINITY}))\n"
+        "try: convert(sys.argv[1], sys.argv[2])\n"
+        "except OutputError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(v1), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "out") in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 # PCA parameters
 
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from vggish_pt.checkpoints import Checkpoint, open_checkpoint
 from vggish_pt.config import MAX_FC_WIDTH, VGGishConfig
 from vggish_pt.errors import CheckpointError, OutputError
-from vggish_pt.storage import PCA_SHAPES, WEIGHTS_NAME, tensor_shapes, write_model
+from vggish_pt.storage import PCA_SHAPES, WEIGHTS_NAME, tensor_shapes, weights_digest, write_model
 from vggish_pt.version import __version__
 
 Array = npt.NDArray[Any]
@@ -126,8 +126,8 @@ def convert(
         fc_width = _fc_width(source, names)
         shapes = tensor_shapes(VGGishConfig(fc_width=fc_width))
         _check(source, names, shapes)
-        tensors = {tensor: _take(source, names[tensor]) for tensor in shapes}
         pca_tensors, pca_names = _take_pca(source) if pca is None else read_pca(pca)
+        tensors = {tensor: _take(source, names[tensor]) for tensor in shapes}
         record = {"format": format, "files": list(digests), "converted_by": f"vggish_pt {__version__}"}
         variables = tuple(source.variables)
     config = VGGishConfig(final_relu, fc_width, name or Path(checkpoint).name, license or "unknown", record)
@@ -135,7 +135,6 @@ def convert(
     taken = set(names.values()) | (set() if pca is not None else set(pca_names.values()))
     rest = [variable for variable in variables if variable not in taken]
     slots = tuple(variable for variable in rest if any(variable.startswith(t + "/") for t in taken))
-    written = _describe_file(out / WEIGHTS_NAME)
     return ConversionReport(
         folder=out,
         format=format,
@@ -143,8 +142,8 @@ def convert(
         taken=names | pca_names,
         slots=slots,
         ignored=tuple(sorted(set(rest) - set(slots))),
-        sha256=written["sha256"],
-        size=written["bytes"],
+        sha256=weights_digest(out),
+        size=(out / WEIGHTS_NAME).stat().st_size,
     )
 
 
@@ -179,12 +178,15 @@ def read_pca(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, 
 
 def _check_output(out: Path, overwrite: bool) -> None:
     try:
-        if out.exists() and not out.is_dir():
-            raise OutputError(f"{out}: exists and is not a folder; choose another name")
-        if not overwrite and out.is_dir() and any(out.iterdir()):
-            raise OutputError(f"{out}: the folder is not empty; choose another, or overwrite it (--overwrite)")
-    except PermissionError as error:
-        raise OutputError(f"{out}: cannot be used as the model folder ({error.strerror})") from None
+        folder, exists = out.is_dir(), out.exists()
+        empty = not folder or next(out.iterdir(), None) is None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{out}: cannot be used as the model folder ({reason})") from None
+    if exists and not folder:
+        raise OutputError(f"{out}: exists and is not a folder; choose another name")
+    if not empty and not overwrite:
+        raise OutputError(f"{out}: the folder is not empty; choose another, or overwrite it (--overwrite)")
 
 
 def _names(source: Checkpoint) -> tuple[str, dict[str, str]]:
@@ -228,13 +230,8 @@ def _check(source: Checkpoint, names: dict[str, str], shapes: dict[str, tuple[in
 
 
 def _take(source: Checkpoint, name: str) -> Array:
-    """A variable in the network's layout, contiguous, in native byte order."""
+    """A variable in the network's layout, contiguous."""
     array = source.read(name)
-    array = (
-        array.view(array.dtype.newbyteorder("="))
-        if array.dtype.isnative
-        else array.astype(array.dtype.newbyteorder("="))
-    )
     if source.format == "torch":
         return array
     if array.ndim != 2:

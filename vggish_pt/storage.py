@@ -159,6 +159,7 @@ def write_model(
         CheckpointError: the tensors do not match the configuration.
         OutputError: the folder cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     check_shapes({name: array.shape for name, array in tensors.items()}, config, origin=str(folder))
@@ -180,8 +181,10 @@ def write_model(
             else:
                 staging.chmod(0o755)
                 staging.replace(folder)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot write the model there ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:
+        # safetensors has an error of its own for a full disk.
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{folder}: cannot write the model there ({reason})") from error
 
 
 @contextlib.contextmanager

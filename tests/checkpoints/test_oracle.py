@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_writer as w
-from test_tensorflow import FORMATS, assert_reads_as_tensorflow
+from tensorflow_small import FORMATS, assert_reads_as_tensorflow
 
 from vggish_pt.checkpoints import open_checkpoint
 

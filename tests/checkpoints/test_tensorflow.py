@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import subprocess
@@ -17,44 +16,15 @@ import tensorflow_writer as w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tensorflow_small import FORMATS, assert_reads_as_tensorflow, assert_same, expected_values, read_all
 
-from vggish_pt.checkpoints import Checkpoint, open_checkpoint
+from vggish_pt.checkpoints import open_checkpoint
 from vggish_pt.checkpoints.sstable import Table
 from vggish_pt.checkpoints.tensors import slice_key
 from vggish_pt.errors import CheckpointError
 
 DATA = Path(__file__).with_name("data")
-FORMATS = ("v1", "v2")
 ROUNDS = int(os.environ.get("VGGISH_PT_FUZZ_ROUNDS", "150"))
-
-
-def read_all(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    return {name: checkpoint.read(name) for name, v in checkpoint.variables.items() if v.type != "string"}
-
-
-def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
-    assert found.shape == expected.shape
-    assert found.dtype == expected.dtype
-    assert found.tobytes() == expected.tobytes()
-
-
-def expected_values(folder: Path, name: str) -> dict[str, np.ndarray]:
-    with np.load(folder / f"{name}.npz") as file:
-        return {key.replace("|", "/"): file[key] for key in file.files}
-
-
-def assert_reads_as_tensorflow(folder: Path, version: str) -> None:
-    name = f"small_{version}.ckpt"
-    # What TensorFlow's reader cannot get out of a V1 file is in the V2 file too.
-    expected = {**expected_values(folder, "small_v2.ckpt"), **expected_values(folder, name)}
-    with open_checkpoint(folder / name) as checkpoint:
-        described = {key: [list(v.shape), v.type] for key, v in checkpoint.variables.items()}
-        assert described == json.loads((folder / f"{name}.json").read_text())
-        values = read_all(checkpoint)
-    assert values.keys() == expected.keys() >= {"rows", "columns", "net/half", "global_step", "net/plain/Adam"}
-    for key, value in values.items():
-        assert_same(value, expected[key])
-        assert not value.flags.writeable
 
 
 @pytest.mark.parametrize("version", FORMATS)
@@ -296,6 +266,11 @@ HOSTILE_V2 = {
     "slice without entry": {
         b"": HEADER,
         b"x": w.field(1, 1) + w.field(2, dims(2, 3)) + w.field(7, w.slice_proto(((0, 1), (0, None)))) * 2,
+    },
+    "slices overlap": {
+        b"": HEADER,
+        b"x": w.field(1, 1) + w.field(2, dims(2, 3)) + w.field(7, w.slice_proto(((0, 1), (0, None)))) * 2,
+        slice_key("x", ((0, 1), (0, None))): entry(dims(1, 3), 12, crc=w.masked_crc(ONE[:1].tobytes())),
     },
     "slice of itself": {
         b"": HEADER,

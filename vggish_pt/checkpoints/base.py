@@ -75,6 +75,8 @@ class Checkpoint(ABC):
             raise CheckpointError(f"{self.path}: has no variable {name}")
         with naming(self.path, f"variable {name}"):
             array = self._read(self.variables[name])
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
         array.flags.writeable = False
         return array
 
@@ -122,5 +124,6 @@ def map_file(path: Path) -> memoryview:
             if not file.seek(0, 2):
                 raise CheckpointError(f"{path}: the file is empty")
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (OSError, ValueError) as error:
+        # ValueError: a path with a zero byte.
+        raise CheckpointError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None

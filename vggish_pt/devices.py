@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-import torch
+import re
+from typing import TYPE_CHECKING
 
 from vggish_pt.errors import SettingsError
+
+if TYPE_CHECKING:
+    import torch
+
+_NAME = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+
+
+def check_device_name(name: str) -> None:
+    """Makes sure that a device may be called so, without asking whether it is there.
+
+    Raises:
+        SettingsError: no device is called so.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise SettingsError(f"device must be auto, cpu, cuda, cuda:N or mps, not {name!r}")
 
 
 def choose_device(name: str) -> torch.device:
@@ -16,20 +32,19 @@ def choose_device(name: str) -> torch.device:
     Raises:
         SettingsError: an unknown name, or a device that this machine has not.
     """
+    import torch
+
+    check_device_name(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise SettingsError(f"device must be auto, cpu, cuda, cuda:N or mps, not {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingsError(
-            f"there is no CUDA device {name!r} here ({torch.cuda.device_count()} found); use cpu or auto"
-        )
+    device = torch.device(name)
+    if device.type == "cuda":
+        # is_available first: without a driver, a build of torch for CUDA may still count devices.
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise SettingsError(f"there is no device {name!r} here (CUDA devices found: {count}); use cpu or auto")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise SettingsError("there is no MPS device here; use cpu or auto")
+        raise SettingsError("there is no device 'mps' here; use cpu or auto")
     return device

@@ -29,8 +29,8 @@ class Inputs:
     Attributes:
         files: paths, in the order of the inputs; within a folder or pattern sorted by name.
         failures: an error for each input that leads to no file.
-        passed_over: how many files lay in searched folders without a known ending.
-        repeated: how many paths were named more than once; each is kept once.
+        passed_over: how many files were met in a search whose ending is not one of audio.
+        repeated: how often a file was met again; each is kept once.
     """
 
     files: list[str] = field(default_factory=list)
@@ -40,51 +40,90 @@ class Inputs:
 
 
 def find_inputs(named: Iterable[str]) -> Inputs:
-    """Finds the audio files behind files, folders (searched to any depth) and glob patterns (``**`` too).
+    """Finds the audio files behind files, folders and glob patterns.
+
+    Folders are searched to any depth, links to folders too, hidden files and folders left out. A pattern means what it
+    matches, folders among it searched, as if a shell had expanded it; with ``**`` it says itself how deep to go. Where
+    a pattern does not end in a file name ending of its own, only endings of audio count.
 
     Args:
         named: what the user named.
     """
-    found = Inputs()
-    seen: set[str] = set()
+    search = _Search()
     for name in named:
-        before = len(seen) + found.repeated
-        for path in _expand(name, found):
-            if path in seen:
-                found.repeated += 1
-            else:
-                seen.add(path)
-                found.files.append(path)
-        if len(seen) + found.repeated == before:
-            label = display_name(name)
-            what = "holds no audio file" if Path(name).is_dir() else "matches no file"
+        search.add(name)
+    return search.found
+
+
+class _Search:
+    def __init__(self) -> None:
+        self.found = Inputs()
+        self._seen: set[tuple[str, str]] = set()
+        self._real: dict[str, str] = {}
+
+    def add(self, name: str) -> None:
+        found, label = self.found, display_name(name)
+        before = len(found.files) + found.repeated + len(found.failures)
+        if os.path.isdir(name):  # noqa: PTH112 (Path takes '' for the current folder, and raises on over-long names)
+            self._take_folder(name)
+            what = "holds no audio file"
+        elif glob.has_magic(name) and not os.path.lexists(name):
+            self._take_pattern(name)
+            what = "matches no audio file"
+        elif name:
+            self._take(name)
+            return
+        else:
+            label, what = "''", "is no name of a file"
+        if len(found.files) + found.repeated + len(found.failures) == before:
             found.failures.append(AudioError(f"{label}: {what}", label))
-    return found
 
+    def _take(self, path: str) -> None:
+        # Two names are the same file if they lie in the same folder under the same name, however they are spelled.
+        # Links to files are kept apart: they may stand for labels.
+        parent, name = os.path.split(path)
+        if parent not in self._real:
+            self._real[parent] = os.path.realpath(parent)
+        key = (self._real[parent], name)
+        if key in self._seen:
+            self.found.repeated += 1
+        else:
+            self._seen.add(key)
+            self.found.files.append(path)
 
-def _expand(name: str, found: Inputs) -> Iterator[str]:
-    path = Path(name)
-    if path.is_dir():
-        yield from _search(name, found)
-    elif not os.path.lexists(path) and glob.has_magic(name):
-        for match in sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 (absolute patterns too)
-            if not Path(match).is_dir():
-                yield match
-    else:
-        yield name
+    def _take_audio(self, path: str) -> None:
+        if Path(path).suffix.lower() in AUDIO_SUFFIXES:
+            self._take(path)
+        else:
+            self.found.passed_over += 1
 
+    def _take_pattern(self, pattern: str) -> None:
+        ending = Path(pattern).suffix
+        explicit = ending and not glob.has_magic(ending)
+        recursive = "**" in pattern
+        # Sets: through links, '**' meets files many times.
+        for match in sorted({*glob.iglob(pattern, recursive=True)}):  # noqa: PTH207 (absolute patterns too)
+            if not os.path.isdir(match):  # noqa: PTH112
+                (self._take if explicit else self._take_audio)(match)
+            elif not recursive:
+                self._take_folder(match)
 
-def _search(folder: str, found: Inputs) -> Iterator[str]:
-    def failed(error: OSError) -> None:
-        label = display_name(error.filename)
-        found.failures.append(AudioError(f"{label}: the folder cannot be read ({error.strerror})", label))
-
-    for parent, folders, files in os.walk(folder, onerror=failed):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.startswith("."):
+    def _take_folder(self, folder: str) -> None:
+        entered: set[str] = set()  # real paths, as links may lead in circles
+        for parent, folders, files in os.walk(folder, onerror=self._unreadable, followlinks=True):
+            real = os.path.realpath(parent)
+            if real in entered:
+                folders.clear()
                 continue
-            if Path(name).suffix.lower() in AUDIO_SUFFIXES:
-                yield os.path.join(parent, name)  # noqa: PTH118 (keeps the spelling that the user gave)
-            else:
-                found.passed_over += 1
+            entered.add(real)
+            folders[:] = sorted(_visible(folders))
+            for name in sorted(_visible(files)):
+                self._take_audio(os.path.join(parent, name))  # noqa: PTH118 (keeps the spelling that the user gave)
+
+    def _unreadable(self, error: OSError) -> None:
+        label = display_name(error.filename)
+        self.found.failures.append(AudioError(f"{label}: the folder cannot be read ({error.strerror})", label))
+
+
+def _visible(names: Iterable[str]) -> Iterator[str]:
+    return (name for name in names if not name.startswith("."))

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
 from vggish_pt.cli import convert, embed, inspect, weights
+from vggish_pt.cli.text import one_line
 from vggish_pt.errors import SettingsError, VGGishError
 from vggish_pt.version import __version__
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
+# What typer raises on a wrong command line; it may come from click or from typer's own copy of it.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
 app = typer.Typer(
     name="vggish-pt",
     help="VGGish audio embeddings: 128 numbers for each 0.96 s of sound.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs failed.",
 )
 app.command("embed")(embed.embed)
+app.command("inspect")(inspect.inspect)
 app.command("convert")(convert.convert)
 app.add_typer(weights.app, name="weights")
-app.command("inspect")(inspect.inspect)
 
 
 def _version(value: bool) -> None:
@@ -50,21 +56,36 @@ def main() -> None:
     """Runs the command line and exits the process."""
     # Like Ctrl-C, a polite kill unwinds, so that temporary files go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    warnings.showwarning = lambda message, *_, **__: _print_error(f"warning: {message}")
+    for stream in (sys.stdout, sys.stderr):  # file names that the terminal's encoding cannot show must not stop us
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
-        app()
+        code = app(prog_name="vggish-pt", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "vggish-pt"
+        _print_error(f"{error.format_message().rstrip('.')}; see '{command} --help'")
+        return EXIT_USAGE
     except SettingsError as error:
-        _fail(error, EXIT_USAGE)
+        _print_error(error)
+        return EXIT_USAGE
     except VGGishError as error:
-        _fail(error, EXIT_FAILED)
+        _print_error(error)
+        return EXIT_FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader of our output has gone (``| head``): stop quietly, and keep the interpreter from flushing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
 
 
-def _fail(error: VGGishError, code: int) -> None:
-    message = " ".join(str(error).split())
-    typer.echo(f"vggish-pt: {message}", err=True)
-    sys.exit(code)
+def _print_error(message: object) -> None:
+    typer.echo(f"vggish-pt: {one_line(message)}", err=True)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from vggish_pt.cli.text import one_line
+
+if TYPE_CHECKING:
+    from vggish_pt.dump import Outcome
+    from vggish_pt.output.rows import Failure
 
 _LOG_SECONDS = 15.0
 
@@ -14,7 +20,7 @@ class Progress:
 
     Args:
         total: how many files there are.
-        enabled: False prints nothing but what :meth:`print` is given.
+        enabled: False prints failures only.
     """
 
     def __init__(self, total: int, *, enabled: bool = True) -> None:
@@ -24,17 +30,13 @@ class Progress:
         self._audio = 0.0
         self._start = self._last = time.monotonic()
         self._bar: Any = None
-        if enabled and sys.stderr.isatty():
+        if enabled and total and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
-            columns = (
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("files {task.fields[rate]}"),
-                TimeRemainingColumn(),
-            )
+            text = TextColumn("files {task.fields[rate]}")
+            columns = (BarColumn(), MofNCompleteColumn(), text, TimeRemainingColumn())
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task("embed", total=total, rate="")
 
@@ -47,28 +49,40 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def advance(self, seconds: float, *, failed: bool = False) -> None:
-        """One more file is done, which held so many seconds of audio."""
+    def watch(self, outcome: Outcome) -> None:
+        """One more file is done, or failed."""
+        from vggish_pt.dump import Done
+
         self._done += 1
-        self._failed += failed
-        self._audio += seconds
+        if isinstance(outcome, Done):
+            self._audio += outcome.duration
+        else:
+            self._failed += 1
+            self.fail(outcome)
         if self._bar is not None:
             self._bar.update(self._task, advance=1, rate=self._rate())
-        elif self._enabled and time.monotonic() - self._last >= _LOG_SECONDS:
+        elif time.monotonic() - self._last >= _LOG_SECONDS:
             self._last = time.monotonic()
-            self.print(f"{self._done} of {self._total} files, {self._rate()}, {self._time_left()}")
+            self.note(f"{self._done} of {self._total} files, {self._rate()}, {self._time_left()}")
 
-    def print(self, line: str) -> None:
-        """Prints a line without disturbing the bar."""
-        if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
+    def fail(self, failure: Failure) -> None:
+        """Prints an input that failed."""
+        self._print(f"vggish-pt: {failure.path}: {failure.reason}")
+
+    def note(self, line: str) -> None:
+        """Prints a line unless only failures are wanted."""
+        if self._enabled:
+            self._print(line)
 
     def finish(self, line: str) -> None:
         """Prints the last line, with the time it took."""
-        if self._enabled:
-            self.print(f"{line} ({time.monotonic() - self._start:.1f} s, {self._rate()})")
+        self.note(f"{line} ({time.monotonic() - self._start:.1f} s, {self._rate()})")
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None:  # without disturbing the bar
+            self._bar.console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(one_line(line), file=sys.stderr, flush=True)
 
     def _rate(self) -> str:
         elapsed = max(1e-9, time.monotonic() - self._start)

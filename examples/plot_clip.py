@@ -23,7 +23,7 @@ seconds = len(log_mel) / 100
 top.imshow(log_mel.T, origin="lower", aspect="auto", extent=(0, seconds, 0, 64), cmap="magma")
 top.set(title=f"log-mel of {result.source.rsplit('/')[-1]}", ylabel="mel band")
 values = result.values.numpy()
-image = bottom.imshow(values.T, aspect="auto", extent=(0, 0.96 * len(values), 128, 0), cmap="coolwarm", vmin=-2, vmax=2)
+image = bottom.imshow(values.T, aspect="auto", extent=(0, 0.96 * len(values), 128, 0), cmap="coolwarm", interpolation="nearest")
 image.set_clim(-np.abs(values).max(), np.abs(values).max())
 for start in result.start.tolist():
     top.axvline(start, color="white", linewidth=0.5)

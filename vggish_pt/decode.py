@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vggish_pt import riff
 from vggish_pt.errors import AudioError, AudioWarning, MissingDependencyError
 from vggish_pt.truncation import find_mpeg_audio, is_chained, is_cut_short
-from vggish_pt.view import View, buffered
+from vggish_pt.view import QuietView, buffered
 
 # Values (samples times channels) in one block, as float64 2 MiB.
 BLOCK_VALUES = 1 << 18
@@ -133,14 +133,14 @@ def _open_sndfile(file: BinaryIO, path: Path | None, promise: Promise) -> Decode
 
     chunk, mpeg = riff.find_data(file), find_mpeg_audio(file)
     if chunk is not None and chunk.zero_length:
-        view = View(file, chunk.length_offset, chunk.length_field)
+        view = QuietView(file, chunk.length_offset, chunk.length_field)
     elif mpeg is not None and not mpeg.counted:
         # libsndfile would stop where a wrong count or the bit rate of the first frame makes it believe the end to be.
         # Without the count, and made to look longer than any bit rate allows, the file is read to its end.
-        view = View(file, mpeg.mark or 0, b"" if mpeg.mark is None else bytes(4))
+        view = QuietView(file, mpeg.mark or 0, b"" if mpeg.mark is None else bytes(4))
         view.padded_length = 64 * file.seek(0, os.SEEK_END)
     else:
-        view = View(file)
+        view = QuietView(file)
     source: Any = buffered(view)
     # libsndfile's own reading is faster than calling back, but of a name that ends in .raw soundfile asks the format.
     if path is not None and os.name == "posix" and view.plain and path.suffix.lower() != ".raw":
@@ -148,6 +148,8 @@ def _open_sndfile(file: BinaryIO, path: Path | None, promise: Promise) -> Decode
     try:
         opened = Sequential(source)
     except soundfile.LibsndfileError as error:
+        if view.error is not None:
+            raise view.error from None
         file.seek(0)
         raise _Unreadable(error.error_string.rstrip(".")) from None
     known = view.padded_length is None and 0 <= opened.frames < _UNKNOWN_FRAMES
@@ -168,7 +170,7 @@ def _open_sndfile(file: BinaryIO, path: Path | None, promise: Promise) -> Decode
     return Decoder(opened.samplerate, opened.channels, frames, opened.format, opened.subtype, blocks, close)
 
 
-def _read(opened: Any, view: View, promise: Promise) -> Iterator[NDArray[np.float64]]:
+def _read(opened: Any, view: QuietView, promise: Promise) -> Iterator[NDArray[np.float64]]:
     import soundfile
 
     decoded = 0
@@ -178,17 +180,19 @@ def _read(opened: Any, view: View, promise: Promise) -> Iterator[NDArray[np.floa
         try:
             block = opened.read(out=block)
         except (soundfile.LibsndfileError, RuntimeError) as error:
+            if view.error is not None:
+                break
             block = block[: int(np.isnan(block[:, -1]).argmax())]  # up to where the decoder came
             decoded += len(block)
             promise.damaged(decoded, opened.samplerate, getattr(error, "error_string", str(error)).rstrip("."))
             yield block
             return
-        if view.error is not None:
-            raise AudioError(f"{promise.name}: cannot be read ({view.error})", promise.name)
-        if len(block) == 0:
+        if len(block) == 0 or view.error is not None:
             break
         decoded += len(block)
         yield block
+    if view.error is not None:
+        raise AudioError(f"{promise.name}: cannot be read ({view.error})", promise.name)
     promise.check(decoded, opened.samplerate)
 
 

@@ -38,6 +38,9 @@ def open_file(file: BinaryIO, fmt: str, promise: Promise) -> Decoder:
         container.close()
         raise AudioError(f"{name}: has no sound in it", name)
     stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        container.close()
+        raise AudioError(f"{name}: cannot be decoded: its codec is unknown; it is damaged or unusual", name)
     if not stream.rate or not stream.channels:
         container.close()
         raise AudioError(f"{name}: its audio stream has no sample rate or no channels; the file is damaged", name)

@@ -95,10 +95,10 @@ def _walk(file: BinaryIO, size: int, layout: _Layout) -> DataChunk | None:
     large: int | None = None  # what RF64 says apart, as its chunks' own lengths have too few bits
     offset = layout.first
     for _ in range(_MAX_CHUNKS):
+        if offset + header_bytes > size:
+            return None
         file.seek(offset)
         header = file.read(header_bytes + 16)
-        if len(header) < header_bytes:
-            return None
         chunk = header[: layout.id_bytes]
         length = int.from_bytes(header[layout.id_bytes : header_bytes], layout.byte_order)
         length = max(0, length - layout.own_header)

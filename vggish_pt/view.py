@@ -13,21 +13,16 @@ _MAX_POSITION = 1 << 62
 class View(io.RawIOBase):
     """Reads a file of someone else's: from its present position on, possibly with a few bytes replaced.
 
-    libsndfile reads through callbacks that cannot raise, so an error in the file underneath is kept in ``error`` and
-    looks like the file's end.
-
     Args:
         file: a seekable binary file; closing the view leaves it open.
         offset: where bytes are replaced.
         replacement: the bytes.
 
     Attributes:
-        error: what reading raised first; None if nothing.
         padded_length: None, or how long the file is to look; behind its real end come zeros.
     """
 
     def __init__(self, file: BinaryIO, offset: int = 0, replacement: bytes = b"") -> None:
-        self.error: Exception | None = None
         self.padded_length: int | None = None
         self._file = file
         self._start = file.tell()
@@ -77,12 +72,29 @@ class View(io.RawIOBase):
         try:
             self._file.seek(self._start + self._position)
             data = bytearray(self._file.read(size))
-            if len(data) > size:
-                raise OSError(f"read({size}) gave {len(data)} bytes")
-            return data
-        except Exception as error:
+        except Exception as error:  # zlib.error, say, from a member of an archive
+            raise error if isinstance(error, OSError) else OSError(f"{type(error).__name__}: {error}") from error
+        if len(data) > size:
+            raise OSError(f"read({size}) gave {len(data)} bytes")
+        return data
+
+
+class QuietView(View):
+    """A view for callbacks from C, which cannot raise: an error is kept, and looks like the file's end.
+
+    Attributes:
+        error: what reading raised first; None if nothing.
+    """
+
+    error: OSError | None = None
+
+    def readinto(self, buffer: Any) -> int:
+        """As in :class:`io.RawIOBase`."""
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
             self.error = self.error or error
-            return bytearray()
+            return 0
 
 
 def buffered(view: View) -> BinaryIO:

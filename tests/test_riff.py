@@ -9,8 +9,8 @@ import subprocess
 
 import numpy as np
 import pytest
-
 from audio_files import chunk, decode, encode, samples, wav
+
 from vggish_pt.errors import AudioError, AudioWarning
 from vggish_pt.riff import find_data
 
@@ -106,7 +106,7 @@ def test_endless_chunks_end() -> None:
     "command",
     [
         ["sox", "-n", "-r", "16000", "-b", "16", "-t", "wav", "-", "synth", "1", "sine", "440"],
-        "ffmpeg -loglevel error -f lavfi -i sine=d=1:r=16000 -f wav -".split(),
+        ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "sine=d=1:r=16000", "-f", "wav", "-"],
         ["espeak-ng", "--stdout", "one two three four"],
         ["sox", "-n", "-r", "16000", "-b", "16", "-t", "aiff", "-", "synth", "1", "sine", "440"],
     ],

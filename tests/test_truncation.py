@@ -7,8 +7,8 @@ import struct
 
 import numpy as np
 import pytest
-
 from audio_files import AV_FORMATS, FORMATS, decode, encode, encode_av, samples
+
 from vggish_pt.errors import AudioError, AudioWarning
 from vggish_pt.truncation import find_mpeg_audio, is_chained, is_cut_short
 
@@ -52,7 +52,7 @@ def test_truncated_containers_of_ffmpeg(name: str) -> None:
     assert not is_cut_short(io.BytesIO(content))
     if name != "aac.aac":  # says no length; its decoder notices
         assert is_cut_short(io.BytesIO(content[:-10]))
-    with pytest.raises(AudioError, match="truncated|damaged"):
+    with pytest.raises(AudioError, match=r"truncated|damaged"):
         decode(content[: int(len(content) * 0.6)])
 
 

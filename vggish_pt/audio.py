@@ -241,14 +241,14 @@ def _seekable(file: Any, name: str) -> BinaryIO:
 
 def _array(source: Any) -> NDArray[Any] | None:
     if isinstance(source, np.ndarray):
-        return source
+        return np.asarray(source)
     torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
     if torch is not None and isinstance(source, torch.Tensor):
-        tensor = source.detach().cpu()
-        if not tensor.dtype.is_floating_point:
-            return np.asarray(tensor.numpy())
-        wide = str(tensor.dtype) in ("torch.float32", "torch.float64")
-        return np.asarray((tensor if wide else tensor.float()).numpy())  # NumPy has no bfloat16
+        narrow = source.is_floating_point() and source.element_size() <= 2  # NumPy has no bfloat16
+        try:
+            return np.asarray((source.float() if narrow else source).numpy(force=True))
+        except (RuntimeError, TypeError) as error:  # sparse, quantised, without data
+            raise SettingsError(f"cannot embed this tensor ({str(error).splitlines()[0]}); give a plain one") from None
     return None
 
 

@@ -68,7 +68,8 @@ def _reason(error: Exception) -> str:
 
 def _read(av: Any, container: Any, stream: Any, promise: Promise) -> Iterator[NDArray[np.float64]]:
     rate, channels = int(stream.rate), int(stream.channels)
-    convert = av.AudioResampler(format="dblp", layout=stream.layout, rate=rate)
+    # Interleaved: of planes, PyAV reads beyond the eighth from where there are none.
+    convert = av.AudioResampler(format="dbl", layout=stream.layout, rate=rate)
     decoded = 0
     frames = container.decode(stream)
     while True:
@@ -79,11 +80,11 @@ def _read(av: Any, container: Any, stream: Any, promise: Promise) -> Iterator[ND
             promise.damaged(decoded, rate, _reason(error))
             return
         for piece in pieces:
-            block = piece.to_ndarray().T
-            if block.shape[1] != channels:
+            if piece.layout.nb_channels != channels:
                 raise AudioError(
                     f"{promise.name}: the number of channels changes at {decoded / rate:.3f} s", promise.name
                 )
+            block = piece.to_ndarray().reshape(-1, channels)
             decoded += len(block)
             yield block
         if frame is None:

@@ -87,6 +87,7 @@ def test_the_packages_own_registry():
 
 def test_embedded_weights_are_those_of_the_registry():
     embedded = [entry for entry in registry.entries().values() if entry.folder]
+    assert embedded
     for entry in embedded:
         folder = registry.resolve(entry.name, local_files_only=True)
         assert entry.sha256, f"{entry.name}: the registry needs the digest of its model.safetensors"

@@ -149,7 +149,7 @@ def test_a_name_of_the_registry_comes_before_a_folder(tmp_path, monkeypatch):
     [
         ("audiose", r"did you mean 'audioset'\?"),
         ("AudioSet", r"did you mean 'audioset'\?"),
-        ("zzz", "'audioset', a model folder, or a Hub repository"),
+        ("zzz", "'audioset', 'synthetic', a model folder, or a Hub repository"),
         ("", "names no weights"),
         ("a\0b", "names no weights"),
         ("./not/here", "no such model folder"),

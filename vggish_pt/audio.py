@@ -10,9 +10,7 @@ import io
 import os
 import re
 import stat
-import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
@@ -20,10 +18,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt import constants as c
 from vggish_pt.decode import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder, open_file
-from vggish_pt.errors import AudioError, AudioWarning, SettingsError
+from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.resample import Waveform
+from vggish_pt.samples import LevelCheck, as_array, channels_first, check_format, mono, scaled, whole_rate
 from vggish_pt.view import View, buffered
 
 if TYPE_CHECKING:
@@ -34,18 +32,7 @@ AudioLike: TypeAlias = Union[
 ]
 """What can be embedded: a path, the bytes of an audio file, a binary file object, an array or a tensor."""
 
-# Below the first, no frequency reaches the lowest mel band. Above the second lies no microphone, only a hostile header.
-MIN_SAMPLE_RATE = int(2 * c.MEL_MIN_HZ)
-MAX_SAMPLE_RATE = 3_072_000
-MAX_CHANNELS = 1024
-
-# Full scale is 1. Decoders overshoot it a little; integers that were cast to float without scaling, by far.
-_WARN_LEVEL = 64.0
-_MAX_LEVEL = 1e6
-
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-_INTEGER_SCALES = {"int8": 1 << 7, "int16": 1 << 15, "int32": 1 << 31, "uint8": 1 << 7}
 
 
 class Audio:
@@ -71,22 +58,10 @@ class Audio:
         self.encoding = decoder.encoding
         self.decoded = 0
         try:
-            self._check_header()
+            check_format(name, self.sample_rate, self.channels)
         except AudioError:
             self.close()
             raise
-
-    def _check_header(self) -> None:
-        if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
-            raise AudioError(
-                f"{self.name}: a sample rate of {self.sample_rate} Hz; it must be from {MIN_SAMPLE_RATE} Hz "
-                f"(below, nothing reaches VGGish's lowest band) to {MAX_SAMPLE_RATE} Hz",
-                self.name,
-            )
-        if not 1 <= self.channels <= MAX_CHANNELS:
-            raise AudioError(
-                f"{self.name}: {self.channels} channels; there must be from 1 to {MAX_CHANNELS}", self.name
-            )
 
     def blocks(self) -> Iterator[Waveform]:
         """Iterates over the samples, once.
@@ -97,38 +72,13 @@ class Audio:
         Raises:
             AudioError: damaged, empty or non-finite audio.
         """
-        warned = False
+        level = LevelCheck(self.name, self.sample_rate)
         for block in self._decoder.blocks:
-            level = float(np.abs(block).max()) if block.size else 0.0
-            if not level <= _MAX_LEVEL:
-                self._refuse(block, level)
-            if level > _WARN_LEVEL and not warned:
-                warned = True
-                warnings.warn(
-                    f"{self.name}: samples reach {level:.6g}, but full scale is 1; integers cast to float must be "
-                    "divided by their full scale (32768 for int16)",
-                    AudioWarning,
-                    stacklevel=2,
-                )
+            level.check(block, self.decoded)
             self.decoded += len(block)
-            yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+            yield mono(block)
         if self.decoded == 0:
             raise AudioError(f"{self.name}: no samples in it; the audio is empty", self.name)
-
-    def _refuse(self, block: NDArray[np.float64], level: float) -> None:
-        finite = np.isfinite(block)
-        if finite.all():
-            raise AudioError(
-                f"{self.name}: samples reach {level:.3g}, but full scale is 1; divide integers by their full scale",
-                self.name,
-            )
-        frame, channel = (int(i) for i in np.argwhere(~finite)[0])
-        position = self.decoded + frame
-        raise AudioError(
-            f"{self.name}: a sample that is {block[frame, channel]} at {position / self.sample_rate:.6f} s "
-            f"(sample {position}, channel {channel}); audio must be finite",
-            self.name,
-        )
 
     def close(self) -> None:
         """Releases the source."""
@@ -163,7 +113,7 @@ def open_audio(
         SettingsError: a sample rate that is missing, needless or no whole positive number; an array of
             another shape or type.
     """
-    array = _array(source)
+    array = as_array(source)
     if array is not None:
         return Audio(name or "array", _open_array(array, sample_rate, name or "array"))
     if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) and not hasattr(source, "read"):
@@ -239,50 +189,15 @@ def _seekable(file: Any, name: str) -> BinaryIO:
         raise AudioError(f"{name}: the file object cannot be read ({error})", name) from error
 
 
-def _array(source: Any) -> NDArray[Any] | None:
-    if isinstance(source, np.ndarray):
-        return np.asarray(source)
-    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
-    if torch is not None and isinstance(source, torch.Tensor):
-        narrow = source.is_floating_point() and source.element_size() <= 2  # NumPy has no bfloat16
-        try:
-            return np.asarray((source.float() if narrow else source).numpy(force=True))
-        except (RuntimeError, TypeError) as error:  # sparse, quantised, without data
-            raise SettingsError(f"cannot embed this tensor ({str(error).splitlines()[0]}); give a plain one") from None
-    return None
-
-
 def _open_array(array: NDArray[Any], sample_rate: float | None, name: str) -> Decoder:
     if sample_rate is None:
         raise SettingsError(f"{name}: an array needs its sample rate; pass sample_rate=, in hertz")
-    try:
-        rate = int(sample_rate)
-    except (TypeError, ValueError, OverflowError):
-        raise SettingsError(f"sample_rate must be a number of hertz, not {sample_rate!r}") from None
-    if rate != sample_rate or rate < 1:
-        raise SettingsError(f"sample_rate must be a whole positive number of hertz, not {sample_rate!r}")
-    if array.ndim == 1:
-        array = array[None]
-    if array.ndim != 2:
-        raise SettingsError(f"{name}: an array must be (T,) or (channels, T), not {array.shape}")
-    if array.shape[0] > array.shape[1] > 0 and array.shape[0] > 32:
-        raise SettingsError(
-            f"{name}: an array must be (channels, T), and {array.shape} looks like (T, channels); pass its transpose"
-        )
-    if array.shape[0] == 0:
-        array = array.reshape(1, 0)
-    if array.dtype.kind != "f" and array.dtype.name not in _INTEGER_SCALES:
-        raise SettingsError(
-            f"{name}: arrays must be floating point in [-1, 1], int8, int16, int32 or uint8, not {array.dtype}"
-        )
+    rate = whole_rate(sample_rate)
+    array = channels_first(array, name)
     return Decoder(rate, len(array), array.shape[1], "array", array.dtype.name, _array_blocks(array), lambda: None)
 
 
 def _array_blocks(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
     size = max(MIN_BLOCK_FRAMES, BLOCK_VALUES // len(array))
-    scale = _INTEGER_SCALES.get(array.dtype.name)
     for start in range(0, array.shape[1], size):
-        block = array[:, start : start + size].T.astype(np.float64)
-        if array.dtype.name == "uint8":
-            block -= 128.0
-        yield block if scale is None else block / scale
+        yield scaled(array[:, start : start + size])

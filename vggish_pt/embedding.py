@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -111,9 +111,7 @@ def embed_sources(
     """
     if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= 256:
         raise SettingsError(f"workers must be a whole number from 0 to 256, not {workers!r}")
-    require_resampler(settings.resampler)
-    if settings.postprocess is not None and not model.postprocess.available:
-        model.postprocess(torch.zeros(0, c.EMBEDDING_SIZE))  # says what is missing, before any work is done
+    check_model(model, settings)
     if not is_many(sources):
         raise SettingsError(f"embed_iter takes many sources; put the {type(sources).__name__} in a list")
     tasks = (
@@ -123,10 +121,22 @@ def embed_sources(
     return _run(model, tasks, settings, workers)
 
 
+def check_model(model: VGGish, settings: EmbedSettings) -> None:
+    """Makes sure, before any work is done, that the model and this machine can do what the settings ask.
+
+    Raises:
+        MissingDependencyError: the resampler's library is not there.
+        SettingsError: the model has no PCA parameters.
+    """
+    require_resampler(settings.resampler)
+    if settings.postprocess is not None and not model.postprocess.available:
+        model.postprocess(torch.zeros(0, c.EMBEDDING_SIZE))  # says what is missing
+
+
 def _run(
     model: VGGish, tasks: Iterable[_Task], settings: EmbedSettings, workers: int
 ) -> Iterator[Embeddings | VGGishError]:
-    batch = _Batch(model, settings)
+    batch = Batch(model, settings)
     open_records: deque[_Record] = deque()
     record: _Record | None = None
     for piece in prefetch(tasks, lambda task: _waveform(task, settings), workers):
@@ -203,7 +213,7 @@ class _Record:
         if self.error is None:
             self._values.append(values)
 
-    def result(self, batch: _Batch, hop: float) -> Embeddings | VGGishError:
+    def result(self, batch: Batch, hop: float) -> Embeddings | VGGishError:
         if self.error is not None:
             return self.error
         values = torch.cat(self._values) if self._values else batch.empty()
@@ -211,17 +221,33 @@ class _Record:
         return Embeddings(values, torch.from_numpy(start), torch.from_numpy(end), self.name, self._duration)
 
 
-class _Batch:
-    """Gathers windows of any sources until there are enough for a pass through the network."""
+class Receiver(Protocol):
+    """Who gets the values of windows that were added to a batch."""
+
+    pending: int
+    """How many of its windows are still to be computed."""
+
+    def take(self, values: Tensor) -> None:
+        """Takes the values of its next windows."""
+
+
+class Batch:
+    """Gathers windows of any sources until there are enough for a pass through the network.
+
+    Args:
+        model: the model.
+        settings: what decides the numbers, and the size of a pass.
+    """
 
     def __init__(self, model: VGGish, settings: EmbedSettings) -> None:
         self._model = model
         self._settings = settings
         self._size = settings.batch_size or DEFAULT_BATCH_SIZE
-        self._waiting: deque[tuple[_Record, Tensor]] = deque()
+        self._waiting: deque[tuple[Receiver, Tensor]] = deque()
         self._count = 0
 
-    def add(self, record: _Record, examples: Tensor) -> None:
+    def add(self, record: Receiver, examples: Tensor) -> None:
+        """Adds windows, (n, 96, 64); runs the network as often as there are enough."""
         if len(examples) == 0:
             return
         record.pending += len(examples)
@@ -231,6 +257,7 @@ class _Batch:
             self._run_one()
 
     def run_all(self) -> None:
+        """Runs the network on what is left."""
         while self._count:
             self._run_one()
 
@@ -239,7 +266,7 @@ class _Batch:
         return self._compute(torch.zeros(0, c.EXAMPLE_FRAMES, c.MEL_BANDS))
 
     def _run_one(self) -> None:
-        taken: list[tuple[_Record, Tensor]] = []
+        taken: list[tuple[Receiver, Tensor]] = []
         room = self._size
         while room and self._waiting:
             record, examples = self._waiting.popleft()

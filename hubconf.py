@@ -1,0 +1,33 @@
+"""For ``torch.hub.load``: the same entry point, and the same numbers, as torchvggish's.
+
+>>> model = torch.hub.load("OWNER/vggish_pt", "vggish")         # doctest: +SKIP
+>>> model("dog.wav")                                            # doctest: +SKIP
+
+The package itself, ``pip install vggish_pt``, does more; see README.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vggish_pt.compat import VGGish
+
+dependencies = ["torch", "numpy", "safetensors", "soundfile", "soxr", "pooch", "google_crc32c"]
+
+
+def vggish(
+    pretrained: bool = True, preprocess: bool = True, postprocess: bool = True, progress: bool = True, **options: Any
+) -> VGGish:
+    """VGGish with torchvggish's interface: path or array in, whitened 8-bit values (as float32) out.
+
+    Args:
+        pretrained: whether to load Google's weights; they are downloaded on first use.
+        preprocess: whether the input is audio; False for log-mel examples (n, 1, 96, 64).
+        postprocess: False for the embeddings themselves, after a ReLU.
+        progress: whether to show the progress of a download.
+        options: ``device``, ``weights`` and ``pca`` of :class:`vggish_pt.compat.VGGish`.
+    """
+    from vggish_pt.compat import VGGish
+
+    return VGGish(pretrained=pretrained, preprocess=preprocess, postprocess=postprocess, progress=progress, **options)

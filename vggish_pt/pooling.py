@@ -1,0 +1,67 @@
+"""Windows → one vector for the clip, whatever layer they were read at."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from vggish_pt import constants as c
+from vggish_pt.config import VGGishConfig
+from vggish_pt.errors import SettingsError
+from vggish_pt.settings import Layer
+
+Pooling = Literal["mean", "max", "mean+std"]
+"""``"mean"``, ``"max"``: over windows. ``"mean+std"``: the mean, then the (population) standard deviation."""
+
+_CONV_CHANNELS = {"conv1": 64, "conv2": 128, "conv3": 256, "conv4": 512}
+
+
+def check_pooling(pooling: str) -> Pooling:
+    """Returns ``pooling`` if there is such a one.
+
+    Raises:
+        SettingsError: there is not.
+    """
+    if pooling not in get_args(Pooling):
+        raise SettingsError(f"pooling must be 'mean', 'max' or 'mean+std', not {pooling!r}")
+    return pooling  # type: ignore[return-value]
+
+
+def layer_size(layer: Layer, config: VGGishConfig) -> int:
+    """How many numbers :func:`window_vectors` gives for a window."""
+    if layer == "embedding":
+        return c.EMBEDDING_SIZE
+    return _CONV_CHANNELS.get(layer, config.fc_width)
+
+
+def window_vectors(values: Tensor) -> Tensor:
+    """A vector for each window.
+
+    Args:
+        values: (n, d), returned as they are; or, of a convolutional layer, (n, channels, time, frequency), of which
+            the mean over time and frequency is taken.
+
+    Returns:
+        (n, d) or (n, channels), float32.
+    """
+    values = values.float()
+    return values.mean(dim=(2, 3)) if values.ndim == 4 else values
+
+
+def pool_windows(values: Tensor, pooling: Pooling = "mean") -> Tensor:
+    """One vector for a clip.
+
+    Args:
+        values: (n, d) or (n, channels, time, frequency), n from 1; see :func:`window_vectors`.
+        pooling: see :data:`Pooling`.
+
+    Returns:
+        (d,) float32, for "mean+std" (2 * d,).
+    """
+    vectors = window_vectors(values)
+    if pooling == "max":
+        return vectors.amax(dim=0)
+    mean = vectors.mean(dim=0)
+    return torch.cat([mean, vectors.std(dim=0, correction=0)]) if pooling == "mean+std" else mean

@@ -32,16 +32,19 @@ if TYPE_CHECKING:
     from vggish_pt.model import VGGish
     from vggish_pt.network import Network
     from vggish_pt.postprocess import Postprocessor
+    from vggish_pt.stream import EmbeddingStream, push_many
     from vggish_pt.waveform import load_waveform
 
 _LAZY = {
     "VGGish": "vggish_pt.model",
     "VGGishConfig": "vggish_pt.config",
+    "EmbeddingStream": "vggish_pt.stream",
     "Embeddings": "vggish_pt.embedding",
     "LogMel": "vggish_pt.frontend",
     "Network": "vggish_pt.network",
     "Postprocessor": "vggish_pt.postprocess",
     "load_waveform": "vggish_pt.waveform",
+    "push_many": "vggish_pt.stream",
 }
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "AudioWarning",
     "CheckpointError",
     "DownloadError",
+    "EmbeddingStream",
     "Embeddings",
     "LogMel",
     "MissingDependencyError",
@@ -62,6 +66,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "load_waveform",
+    "push_many",
 ]
 
 

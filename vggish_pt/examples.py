@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vggish_pt import constants as c
+from vggish_pt.errors import SettingsError
 from vggish_pt.frontend import LogMel
 from vggish_pt.resample import Waveform
 from vggish_pt.windows import Pad, check_pad, hop_frames, padding
@@ -23,6 +25,7 @@ class ExampleStream:
 
     Attributes:
         samples: how many samples came in so far.
+        windows: how many windows went out so far.
 
     What is kept between calls is less than a window of frames and a frame of samples.
     """
@@ -35,6 +38,7 @@ class ExampleStream:
         device: torch.device | str = "cpu",
     ) -> None:
         self.samples = 0
+        self.windows = 0
         self._frontend = frontend
         self._hop = hop
         self._step = hop_frames(hop)
@@ -61,6 +65,33 @@ class ExampleStream:
         missing = padding(self.samples, self._hop, self._pad)
         return self._advance(np.zeros(missing))
 
+    def kept(self) -> tuple[Waveform, NDArray[np.float32]]:
+        """What is kept between calls, copied: samples of no whole frame (T,), and frames of no whole window (n, 64)."""
+        return self._waveform.copy(), self._frames.cpu().numpy().copy()
+
+    def resume(self, samples: int, waveform: Waveform, frames: NDArray[np.float32]) -> None:
+        """Puts a fresh stream where another one of the same hop was.
+
+        Args:
+            samples: how many samples that one had taken.
+            waveform: the first of what it kept.
+            frames: the second.
+
+        Raises:
+            SettingsError: the three cannot belong together.
+        """
+        computed = max(0, 1 + (samples - c.FRAME_LENGTH) // c.FRAME_HOP)
+        windows = max(0, 1 + (computed - c.EXAMPLE_FRAMES) // self._step)
+        position = windows * self._step
+        if waveform.shape != (samples - computed * c.FRAME_HOP,) or frames.shape != (
+            max(0, computed - position),
+            c.MEL_BANDS,
+        ):
+            raise SettingsError("the stream's state does not fit together; it is damaged, or of another hop")
+        self.samples, self.windows, self._skip = samples, windows, max(0, position - computed)
+        self._waveform = waveform.copy()
+        self._frames = torch.from_numpy(frames.copy()).to(self._device)
+
     def _advance(self, samples: Waveform) -> Tensor:
         waveform = np.concatenate([self._waveform, samples]) if len(self._waveform) else samples
         count = max(0, 1 + (len(waveform) - c.FRAME_LENGTH) // c.FRAME_HOP)
@@ -80,4 +111,5 @@ class ExampleStream:
         consumed = len(windows) * self._step
         self._skip += max(0, consumed - len(frames))
         self._frames = frames[consumed:].clone()
+        self.windows += len(windows)
         return windows

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import torch
 from torch import Tensor, nn
 
+from vggish_pt import constants as c
 from vggish_pt import registry, storage
 from vggish_pt.config import VGGishConfig
 from vggish_pt.embedding import Embeddings, embed_sources, is_many
@@ -18,10 +19,14 @@ from vggish_pt.errors import VGGishError
 from vggish_pt.frontend import LogMel
 from vggish_pt.network import Network
 from vggish_pt.postprocess import Postprocessor
-from vggish_pt.settings import EmbedSettings
+from vggish_pt.settings import EmbedSettings, Layer, Postprocess
+from vggish_pt.windows import Pad
 
 if TYPE_CHECKING:
     from vggish_pt.audio import AudioLike
+    from vggish_pt.resample import ResamplerName
+    from vggish_pt.state import State
+    from vggish_pt.stream import EmbeddingStream
 
 
 class VGGish(nn.Module):
@@ -205,6 +210,49 @@ class VGGish(nn.Module):
                 raise result
             collected.append(result)
         return collected if many else collected[0]
+
+    def stream(
+        self,
+        sample_rate: float,
+        *,
+        hop: float = c.DEFAULT_HOP_SECONDS,
+        pad: Pad = "short",
+        layer: Layer = "embedding",
+        postprocess: Postprocess | None = None,
+        resampler: ResamplerName = "soxr",
+        batch_size: int | None = None,
+        channels: int | None = None,
+        name: str = "stream",
+        state: State | None = None,
+    ) -> EmbeddingStream:
+        """Embeddings as the sound arrives, equal to what :meth:`embed` gives for the whole.
+
+        Args:
+            sample_rate: hertz.
+            hop: as in :meth:`embed`, like the following.
+            pad: what :meth:`~vggish_pt.stream.EmbeddingStream.flush` does with an incomplete end.
+            layer: where to read the network.
+            postprocess: None, "pca" or "uint8".
+            resampler: which library resamples.
+            batch_size: windows per pass through the network.
+            channels: how many; None takes the first chunk's.
+            name: how errors and results call the stream.
+            state: where to go on: the :meth:`~vggish_pt.stream.EmbeddingStream.state` of a stream with the same rate,
+                hop, padding and resampler.
+
+        Returns:
+            :class:`~vggish_pt.stream.EmbeddingStream`, a context manager with ``push(chunk)`` and ``flush()``. To push
+            into many streams at a time, in shared batches, see :func:`vggish_pt.push_many`.
+
+        Raises:
+            AudioError: a rate or a number of channels that sound cannot have.
+            SettingsError: a setting outside what it may be, or a state that is damaged or of other settings.
+            MissingDependencyError: the resampler's library is not there.
+        """
+        from vggish_pt.stream import EmbeddingStream
+
+        settings = EmbedSettings(hop, pad, batch_size, layer, postprocess, resampler)
+        return EmbeddingStream(self, sample_rate, settings, channels=channels, name=name, state=state)
 
     def embed_iter(
         self,

@@ -115,9 +115,6 @@ class Network(nn.Module):
         """
         x = self._check(examples)
         conv = check_layer(layer).startswith("conv")
-        if len(x) == 0:
-            # Shapes without arithmetic: one window of zeros, none of it kept.
-            return self.forward(x.new_zeros((1, *x.shape[1:])), layer)[:0]
         blocks = [self.convolutions(block, layer if conv else "conv4") for block in torch.split(x, _CONV_BLOCK)]
         features = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
         return features if conv else self.fully_connected(features, layer)

@@ -10,7 +10,7 @@ from vggish_pt.errors import SettingsError
 if TYPE_CHECKING:
     import torch
 
-_NAME = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+_NAME = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
 
 
 def check_device_name(name: str) -> None:
@@ -39,12 +39,12 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda":
+    kind, _, index = name.partition(":")
+    if kind == "cuda":
         # is_available first: without a driver, a build of torch for CUDA may still count devices.
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
+        if int(index or 0) >= count:  # the number of a torch.device wraps around at 128
             raise SettingsError(f"there is no device {name!r} here (CUDA devices found: {count}); use cpu or auto")
-    if device.type == "mps" and not torch.backends.mps.is_available():
+    if kind == "mps" and not torch.backends.mps.is_available():
         raise SettingsError("there is no device 'mps' here; use cpu or auto")
-    return device
+    return torch.device(name)

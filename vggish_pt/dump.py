@@ -16,6 +16,7 @@ import numpy as np
 from vggish_pt import constants as c
 from vggish_pt.audio import display_name
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
+from vggish_pt.inputs import path_text
 from vggish_pt.output.rows import Failure, Layout, Rows
 from vggish_pt.settings import EmbedSettings
 from vggish_pt.storage import weights_digest
@@ -76,8 +77,8 @@ def check_pool(pool: str) -> Pool:
 
 def failure(path: str, error: VGGishError) -> Failure:
     """What is recorded of an input that failed."""
-    name = display_name(path)
-    return Failure(name, str(error).removeprefix(f"{name}: "), type(error).__name__)
+    reason = str(error).removeprefix(f"{display_name(path)}: ")
+    return Failure(path_text(path), reason, type(error).__name__)
 
 
 def embed_files(
@@ -107,15 +108,15 @@ def embed_files(
                 short = f"{result.duration:.3f} s are shorter than a window of {c.EXAMPLE_SECONDS:g} s"
                 yield failure(path, AudioError(f"{short}, and pad={settings.pad!r} pads nothing"))
             else:
-                yield Done(_rows(result, pool), len(result), result.duration)
+                yield Done(_rows(path_text(path), result, pool), len(result), result.duration)
 
 
-def _rows(result: Embeddings, pool: Pool) -> Rows:
+def _rows(path: str, result: Embeddings, pool: Pool) -> Rows:
     values, start, end = result.values.numpy(), result.start.numpy(), result.end.numpy()
     if pool == "mean":
         values = values.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
         start, end = start[:1], end[-1:]
-    return Rows(result.source, np.arange(len(values), dtype=np.int32), start, end, values)
+    return Rows(path, np.arange(len(values), dtype=np.int32), start, end, values)
 
 
 def layout(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,19 +23,24 @@ AUDIO_SUFFIXES = frozenset(
 """File name endings that count as audio when a folder is searched. A file that is named itself is always tried."""
 
 
+def path_text(path: str) -> str:
+    """A path as it is written into outputs: itself, but that bytes which are no UTF-8 are escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 @dataclass
 class Inputs:
     """What was found.
 
     Attributes:
         files: paths, in the order of the inputs; within a folder or pattern sorted by name.
-        failures: an error for each input that leads to no file.
+        failures: each input that leads to no file, and the error that says why.
         passed_over: how many files were met in a search whose ending is not one of audio.
         repeated: how often a file was met again; each is kept once.
     """
 
     files: list[str] = field(default_factory=list)
-    failures: list[AudioError] = field(default_factory=list)
+    failures: list[tuple[str, AudioError]] = field(default_factory=list)
     passed_over: int = 0
     repeated: int = 0
 
@@ -62,7 +68,7 @@ class _Search:
         self._real: dict[str, str] = {}
 
     def add(self, name: str) -> None:
-        found, label = self.found, display_name(name)
+        found = self.found
         before = len(found.files) + found.repeated + len(found.failures)
         if os.path.isdir(name):  # noqa: PTH112 (Path takes '' for the current folder, and raises on over-long names)
             self._take_folder(name)
@@ -74,9 +80,9 @@ class _Search:
             self._take(name)
             return
         else:
-            label, what = "''", "is no name of a file"
+            what = "is no name of a file"
         if len(found.files) + found.repeated + len(found.failures) == before:
-            found.failures.append(AudioError(f"{label}: {what}", label))
+            self._fail(name, what)
 
     def _take(self, path: str) -> None:
         # Two names are the same file if they lie in the same folder under the same name, however they are spelled.
@@ -99,18 +105,31 @@ class _Search:
 
     def _take_pattern(self, pattern: str) -> None:
         ending = Path(pattern).suffix
-        explicit = ending and not glob.has_magic(ending)
-        recursive = "**" in pattern
-        # Sets: through links, '**' meets files many times.
-        for match in sorted({*glob.iglob(pattern, recursive=True)}):  # noqa: PTH207 (absolute patterns too)
-            if not os.path.isdir(match):  # noqa: PTH112
-                (self._take if explicit else self._take_audio)(match)
-            elif not recursive:
-                self._take_folder(match)
+        take = self._take if ending and not glob.has_magic(ending) else self._take_audio
+        parts = Path(pattern).parts
+        if "**" not in parts:
+            for match in sorted(glob.glob(pattern)):  # noqa: PTH207 (absolute patterns too)
+                if os.path.isdir(match):  # noqa: PTH112
+                    self._take_folder(match)
+                else:
+                    take(match)
+            return
+        # Not left to glob, which follows every link again and again: with a few in circles, for ever.
+        deep = parts.index("**")
+        top = os.path.join(*parts[:deep]) if deep else ""  # noqa: PTH118
+        for folder in sorted(glob.glob(top)) if top else [""]:  # noqa: PTH207
+            for path in self._search(folder):
+                if _matches(Path(path).parts[len(Path(folder).parts) :], parts[deep:]):
+                    take(path)
 
     def _take_folder(self, folder: str) -> None:
+        for path in self._search(folder):
+            self._take_audio(path)
+
+    def _search(self, folder: str) -> Iterator[str]:
+        """All files in a folder, at any depth, that are not hidden; spelled as the folder is."""
         entered: set[str] = set()  # real paths, as links may lead in circles
-        for parent, folders, files in os.walk(folder, onerror=self._unreadable, followlinks=True):
+        for parent, folders, files in os.walk(folder or ".", onerror=self._unreadable, followlinks=True):
             real = os.path.realpath(parent)
             if real in entered:
                 folders.clear()
@@ -118,12 +137,25 @@ class _Search:
             entered.add(real)
             folders[:] = sorted(_visible(folders))
             for name in sorted(_visible(files)):
-                self._take_audio(os.path.join(parent, name))  # noqa: PTH118 (keeps the spelling that the user gave)
+                path = os.path.join(parent, name)  # noqa: PTH118
+                yield path if folder else os.path.relpath(path)
 
     def _unreadable(self, error: OSError) -> None:
-        label = display_name(error.filename)
-        self.found.failures.append(AudioError(f"{label}: the folder cannot be read ({error.strerror})", label))
+        self._fail(error.filename, f"the folder cannot be read ({error.strerror})")
+
+    def _fail(self, name: str, reason: str) -> None:
+        label = display_name(name)
+        self.found.failures.append((name, AudioError(f"{label}: {reason}", label)))
 
 
 def _visible(names: Iterable[str]) -> Iterator[str]:
     return (name for name in names if not name.startswith("."))
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path matches a pattern, part by part; ``**`` stands for any number of parts."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_matches(parts[i:], pattern[1:] or ["*"]) for i in range(len(parts)))
+    return bool(parts) and fnmatch.fnmatch(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])

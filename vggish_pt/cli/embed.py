@@ -129,7 +129,7 @@ def embed(
     form = output.choose_format(out, fmt)
     output.check_output(out, form, overwrite=overwrite)
     found = find_inputs(inputs)
-    failures = [dump.failure(error.source or "", error) for error in found.failures]
+    failures = [dump.failure(name, error) for name, error in found.failures]
 
     with Progress(len(found.files), enabled=not quiet) as progress:
         for failure in failures:

@@ -70,7 +70,7 @@ def inspect(
     hop_frames(hop)
     mode = check_pad(pad)
     found = find_inputs(files)
-    for error in found.failures:
+    for _, error in found.failures:
         _print_failure(error)
     done = 0
     for path in found.files:
@@ -92,6 +92,7 @@ def _print_failure(error: VGGishError) -> None:
 def _examine(path: str, hop: float, pad: Pad, allow_truncated: bool) -> _Report:
     from vggish_pt import constants as c
     from vggish_pt.audio import open_audio
+    from vggish_pt.inputs import path_text
     from vggish_pt.windows import count_windows, hop_frames, padding
 
     with open_audio(path, allow_truncated=allow_truncated) as audio:
@@ -100,7 +101,7 @@ def _examine(path: str, hop: float, pad: Pad, allow_truncated: bool) -> _Report:
         windows = count_windows(samples, hop, pad)
         covered = (windows - 1) * hop_frames(hop) * c.FRAME_HOP + c.EXAMPLE_SAMPLES if windows else 0
         return _Report(
-            path=audio.name,
+            path=path_text(path),
             duration=frames / audio.sample_rate,
             sample_rate=audio.sample_rate,
             channels=audio.channels,

@@ -46,7 +46,13 @@ def choose_format(path: Path, given: str | None = None) -> Format | None:
 
 def errors_path(path: Path, fmt: Format | None) -> Path:
     """Where the list of failed inputs goes: beside a file; in a folder, where readers pass over names with ``_``."""
+    path = _followed(path)
     return path / "_errors.csv" if fmt is None else path.with_name(f"{path.name}.errors.csv")
+
+
+def _followed(path: Path) -> Path:
+    # Renaming onto a link would replace the link, not what it points to.
+    return path.resolve() if path.is_symlink() else path
 
 
 def check_output(path: Path, fmt: Format | None, *, overwrite: bool = False) -> None:
@@ -91,7 +97,7 @@ def _check_folder(path: Path) -> bool:
     for file in path.iterdir():
         if is_part(file):
             parts += 1
-        elif file != errors_path(path, None) and not (file.name.startswith(_STAGING[0]) and file.suffix == _STAGING[1]):
+        elif file.name != "_errors.csv" and not (file.name.startswith(_STAGING[0]) and file.suffix == _STAGING[1]):
             raise OutputError(f"{path}: a folder with other things in it ({file.name}); choose another output")
     return parts > 0
 
@@ -180,7 +186,7 @@ def open_output(path: Path, fmt: Format | None, layout: Layout, *, overwrite: bo
         OutputError: it exists already, or cannot be written.
     """
     check_output(path, fmt, overwrite=overwrite)
-    path = Path(os.path.realpath(path))
+    path = _followed(path)
     with _staging(path, fmt) as staging:
         with _errors_named(path):
             output = Output(path, fmt, layout, staging)
@@ -201,6 +207,7 @@ def write_errors(path: Path, fmt: Format | None, failures: Sequence[Failure]) ->
     Raises:
         OutputError: it cannot be written.
     """
+    path = _followed(path)
     with _staging(path, fmt) as staging, _errors_named(path):
         _place_errors(_stage_errors(staging, failures), errors_path(path, fmt))
 

@@ -1,0 +1,96 @@
+"""Reading ahead: order, bounds, errors, and threads that go away."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from vggish_pt.prefetch import prefetch
+
+
+def _threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("vggish-pt-read")]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_pieces_come_in_the_order_of_the_tasks(workers: int) -> None:
+    def produce(task: int) -> Iterator[tuple[int, int]]:
+        for i in range(task % 7):
+            if task % 2:
+                time.sleep(0.001)
+            yield task, i
+
+    pieces = list(prefetch(range(40), produce, workers))
+    assert pieces == [(task, i) for task in range(40) for i in range(task % 7)]
+    assert not _threads()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_errors_come_after_the_pieces_before_them(workers: int) -> None:
+    def tasks() -> Iterator[int]:
+        yield from range(3)
+        raise KeyError("tasks")
+
+    def produce(task: int) -> Iterator[int]:
+        yield task
+        if task == 5:
+            raise ValueError("produce")
+
+    for source, error, expected in ((tasks(), KeyError, [0, 1, 2]), (range(9), ValueError, [0, 1, 2, 3, 4, 5])):
+        got: list[int] = []
+        with pytest.raises(error):
+            for piece in prefetch(source, produce, workers):
+                got.append(piece)  # noqa: PERF402 (extend would lose them)
+        assert got == expected
+        assert not _threads()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_it_reads_ahead_but_not_without_bound(workers: int) -> None:
+    made: list[int] = []
+    taken: list[int] = []
+    ahead = threading.Event()
+
+    def tasks() -> Iterator[int]:
+        for task in range(1000):
+            taken.append(task)
+            yield task
+
+    def produce(task: int) -> Iterator[int]:
+        for i in range(1000):
+            made.append(i)
+            if len(made) > 3:
+                ahead.set()
+            yield i
+
+    pieces = prefetch(tasks(), produce, workers)
+    next(pieces)
+    assert ahead.wait(30)
+    time.sleep(0.3)  # a chance to run away
+    assert len(taken) == workers + 1
+    assert len(made) <= workers * 6 + 1
+    pieces.close()  # type: ignore[attr-defined]
+    assert not _threads()
+
+
+def test_no_more_threads_than_tasks() -> None:
+    pieces = prefetch(range(2), lambda task: iter([task] * 100), workers=50)
+    next(pieces)
+    assert 1 <= len(_threads()) <= 2
+    pieces.close()  # type: ignore[attr-defined]
+
+
+def test_a_forgotten_iterator_does_not_keep_the_process() -> None:
+    code = (
+        "from vggish_pt.prefetch import prefetch\n"
+        "pieces = prefetch(range(5), lambda task: iter(range(100)), 2)\n"
+        "print(next(pieces))\n"
+        "raise SystemExit(7)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout, run.stderr) == (7, "0\n", "")

@@ -84,6 +84,7 @@ class EmbeddingStream:
         self._examples = ExampleStream(model.frontend, settings.hop, settings.pad, model.device)
         self._level = LevelCheck(name, self.sample_rate)
         self._ended = False
+        self._nothing: Tensor | None = None
         if state is not None:
             self._restore(state)
 
@@ -174,6 +175,11 @@ class EmbeddingStream:
         so_far = f"{self.received / self.sample_rate:.3f} s, {self._examples.windows} windows"
         return f"EmbeddingStream({self.name!r}, {self.sample_rate} Hz, {so_far})"
 
+    def _no_values(self, batch: Batch) -> Tensor:
+        if self._nothing is None:  # most chunks complete no window, so it is made once
+            self._nothing = batch.empty()
+        return self._nothing
+
     def _check_open(self) -> None:
         if self._ended:
             raise SettingsError(f"{self.name}: the stream has ended; start another one with model.stream(...)")
@@ -228,7 +234,7 @@ class _Gathered:
 
     def result(self) -> Embeddings:
         stream = self._stream
-        values = torch.cat(self._values) if self._values else self._batch.empty()
+        values = torch.cat(self._values) if self._values else stream._no_values(self._batch)
         start, end = window_times(self._first, len(values), stream.settings.hop)
         seconds = stream.received / stream.sample_rate
         return Embeddings(values, torch.from_numpy(start), torch.from_numpy(end), stream.name, seconds)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import signal
 import sys
 import warnings
@@ -12,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vggish_pt.cli import convert, embed, inspect, weights
-from vggish_pt.cli.text import one_line
+from vggish_pt.cli import convert, embed, inspect, stream, weights
+from vggish_pt.cli.text import discard_output, one_line
 from vggish_pt.errors import SettingsError, VGGishError
 from vggish_pt.version import __version__
 
@@ -33,6 +31,7 @@ app = typer.Typer(
 )
 app.command("embed")(embed.embed)
 app.command("inspect")(inspect.inspect)
+app.command("stream")(stream.stream)
 app.command("convert")(convert.convert)
 app.add_typer(weights.app, name="weights")
 
@@ -57,9 +56,9 @@ def main() -> None:
     # Like Ctrl-C, a polite kill unwinds, so that temporary files go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     warnings.showwarning = lambda message, *_, **__: _print_error(f"warning: {message}")
-    for stream in (sys.stdout, sys.stderr):  # file names that the terminal's encoding cannot show must not stop us
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    for output in (sys.stdout, sys.stderr):  # file names that the terminal's encoding cannot show must not stop us
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
     sys.exit(_run())
 
 
@@ -81,9 +80,7 @@ def _run() -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # The reader of our output has gone (``| head``): stop quietly, and keep the interpreter from flushing.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()  # its reader has gone (``| head``)
         return EXIT_FAILED
 
 

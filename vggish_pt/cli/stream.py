@@ -1,0 +1,256 @@
+"""``vggish-pt stream``: sound as it arrives, from standard input or a microphone, to JSON lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from vggish_pt.cli.text import discard_output
+from vggish_pt.errors import AudioError, AudioWarning, OutputError, SettingsError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vggish_pt.embedding import Embeddings
+
+T = TypeVar("T")
+
+_NAME = "standard input"
+_READ_BYTES = 1 << 16
+
+
+def stream(
+    sample_rate: Annotated[
+        int | None,
+        typer.Option(
+            help="Of raw samples on standard input, which is taken for a WAV otherwise; of the microphone (left out: "
+            "its own).",
+            metavar="HERTZ",
+        ),
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="Of raw samples or the microphone; left out: 1.", metavar="N", min=1)
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Of raw samples, as ffmpeg calls it: u8, s8, s16le, s24le, s32le, f32le, f64le, and with be for "
+            "le; left out: s16le.",
+            metavar="NAME",
+        ),
+    ] = None,
+    microphone: Annotated[
+        bool, typer.Option("--microphone", help="Listen to the default microphone (extra mic).")
+    ] = False,
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="'audioset' (Google's, downloaded on first use), 'synthetic' (ships with the package), a model "
+            "folder, or a Hugging Face Hub repository user/name.",
+            metavar="NAME",
+        ),
+    ] = "audioset",
+    hop: Annotated[
+        float,
+        typer.Option(
+            help="Seconds from the start of one window to the next, a multiple of 0.01; a window has 0.975 s.",
+            metavar="SECONDS",
+        ),
+    ] = 0.96,
+    pad: Annotated[
+        str,
+        typer.Option(
+            help="At the end. short: fill up with silence if all was shorter than a window; tail: fill up an "
+            "incomplete end too; drop: fill up nothing.",
+            metavar="short|drop|tail",
+        ),
+    ] = "short",
+    layer: Annotated[
+        str,
+        typer.Option(
+            help="Where to read the network: conv1, conv2, conv3, conv4, fc1, fc2 or embedding (its end).",
+            metavar="LAYER",
+        ),
+    ] = "embedding",
+    postprocess: Annotated[
+        str | None,
+        typer.Option(help="pca: whiten and clip to [-2, 2]; uint8: that, in 8 bits.", metavar="pca|uint8"),
+    ] = None,
+    resampler: Annotated[
+        str,
+        typer.Option(
+            help="How to get to 16 kHz: soxr (fast), resampy (equal to Google's code) or torchaudio.", metavar="NAME"
+        ),
+    ] = "soxr",
+    device: Annotated[
+        str,
+        typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps.", metavar="DEVICE"),
+    ] = "auto",
+) -> None:
+    """Embed sound as it arrives, a line of JSON for each window: its number, start and end in seconds, and embedding.
+
+    Ends with the sound, with Ctrl-C or a kill (what has been read is still embedded; exit code 130 or 143), or when
+    the reader of its output has gone (exit code 0).
+
+    Example: ffmpeg -i URL -f wav - | vggish-pt stream
+    """
+    from vggish_pt import registry
+    from vggish_pt.devices import check_device_name
+    from vggish_pt.pcm import check_encoding
+    from vggish_pt.settings import EmbedSettings
+
+    settings = EmbedSettings(hop, pad, None, layer, postprocess, resampler)  # type: ignore[arg-type]
+    check_device_name(device)
+    check_encoding(encoding or "s16le")
+    if sample_rate is None and not microphone and (channels is not None or encoding is not None):
+        raise SettingsError("raw samples need --sample-rate; a WAV says its own, so leave out the other two for it")
+    if microphone and encoding is not None:
+        raise SettingsError("--encoding is for raw samples on standard input, not for the microphone")
+    if not microphone and os.isatty(0):
+        raise SettingsError(
+            "standard input is a terminal; pipe sound into it (ffmpeg -i FILE -f wav - | vggish-pt stream), or use "
+            "--microphone"
+        )
+    folder = registry.resolve(weights)
+
+    from vggish_pt.devices import choose_device
+    from vggish_pt.model import VGGish
+    from vggish_pt.stream import EmbeddingStream
+
+    model = VGGish.from_pretrained(folder, device=choose_device(device))
+    with _Signals() as signals, contextlib.ExitStack() as stack:
+        if microphone:
+            rate, chunks = _listen(signals, stack, sample_rate, channels or 1)
+        elif sample_rate is not None:
+            rate, chunks = sample_rate, _raw(signals, channels or 1, encoding or "s16le")
+        else:
+            rate, chunks = _wav(signals)
+        sound = EmbeddingStream(model, rate, settings, name="microphone" if microphone else _NAME)
+        count = 0
+        for chunk in chunks:
+            count += _write(sound.push(chunk), count)
+        if sound.received == 0 and not signals.number:
+            raise AudioError(f"{sound.name}: no samples in it; the audio is empty", sound.name)
+        _write(sound.flush(), count)
+    if signals.number:
+        raise typer.Exit(128 + signals.number)
+
+
+def _write(windows: Embeddings, first: int) -> int:
+    """Writes a line for each window, numbered from ``first``; returns how many."""
+    values = windows.values.numpy()
+    if values.dtype.kind == "f":
+        values = values.astype(str).astype(float)  # the shortest digits that give the same float32 again
+    rows = zip(windows.start.tolist(), windows.end.tolist(), values.tolist(), strict=True)
+    try:
+        for number, (start, end, embedding) in enumerate(rows, start=first):
+            # Times are multiples of 5 ms, so that three digits say them exactly.
+            line = {"window": number, "start": start, "end": round(end, 3), "embedding": embedding}
+            sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has had enough
+        discard_output()
+        raise typer.Exit(0) from None
+    except OSError as error:
+        discard_output()
+        raise OutputError(f"standard output: cannot be written ({error.strerror or error})") from error
+    return len(windows)
+
+
+def _read() -> bytes:
+    """What standard input has, as soon as it has anything; nothing at its end."""
+    try:
+        return os.read(0, _READ_BYTES)
+    except OSError as error:
+        raise AudioError(f"{_NAME}: cannot be read ({error.strerror or error})", _NAME) from error
+
+
+def _raw(
+    signals: _Signals, channels: int, encoding: str, length: int | None = None, data: bytes | None = b""
+) -> Iterator[NDArray[Any]]:
+    from vggish_pt.pcm import Pcm
+
+    pcm = Pcm(channels, encoding, length)
+    while data is not None:
+        yield pcm.push(data)
+        data = signals.wait(_read) or None
+    if not signals.number and (complaint := pcm.complaint()):
+        warnings.warn(f"{_NAME}: {complaint}", AudioWarning, stacklevel=1)
+
+
+def _wav(signals: _Signals) -> tuple[int, Iterator[NDArray[Any]]]:
+    from vggish_pt.pcm import read_wav_header
+    from vggish_pt.samples import check_format
+
+    data = b""
+    while (header := read_wav_header(data, _NAME)) is None:
+        more = signals.wait(_read)
+        if signals.number:
+            raise typer.Exit(128 + signals.number)
+        if not more:
+            what = "ends within its header" if data else "no samples in it; the audio is empty"
+            raise AudioError(f"{_NAME}: {what}", _NAME)
+        data += more
+    check_format(_NAME, header.sample_rate, header.channels)
+    chunks = _raw(signals, header.channels, header.encoding, header.length, data[header.offset :])
+    return header.sample_rate, chunks
+
+
+def _listen(
+    signals: _Signals, stack: contextlib.ExitStack, sample_rate: int | None, channels: int
+) -> tuple[int, Iterator[NDArray[Any]]]:
+    from vggish_pt.microphone import Microphone
+
+    heard = stack.enter_context(Microphone(sample_rate, channels))
+    return heard.sample_rate, iter(lambda: signals.wait(heard.read), None)
+
+
+class _Stop(Exception):
+    pass
+
+
+class _Signals:
+    """Makes SIGINT and SIGTERM end the wait for sound, and nothing else; a second one ends everything.
+
+    Attributes:
+        number: the signal that came; 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._waiting = False
+
+    def wait(self, read: Callable[[], T]) -> T | None:
+        """What ``read`` gives, or None once a signal has come."""
+        try:
+            self._waiting = True
+            result = None if self.number else read()
+            self._waiting = False
+            return result
+        except _Stop:
+            return None
+
+    def _came(self, number: int, _frame: FrameType | None) -> None:
+        if self.number:
+            raise SystemExit(128 + number)
+        self.number = number
+        if self._waiting:
+            self._waiting = False
+            raise _Stop
+
+    def __enter__(self) -> _Signals:
+        self._before = [(number, signal.signal(number, self._came)) for number in (signal.SIGINT, signal.SIGTERM)]
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)

@@ -6,12 +6,7 @@ import os
 import subprocess
 import sys
 
-import torch
 from conftest import REPOSITORY
-
-
-def test_help():
-    assert "8-bit" in torch.hub.help(str(REPOSITORY), "vggish", source="local", skip_validation=True)
 
 
 def test_load_and_run(small_folder, tmp_path):

@@ -31,9 +31,9 @@ def check_pooling(pooling: str) -> Pooling:
 
 def layer_size(layer: Layer, config: VGGishConfig) -> int:
     """How many numbers :func:`window_vectors` gives for a window."""
-    if layer == "embedding":
-        return c.EMBEDDING_SIZE
-    return _CONV_CHANNELS.get(layer, config.fc_width)
+    if layer in ("fc1", "fc2"):
+        return config.fc_width
+    return c.EMBEDDING_SIZE if layer == "embedding" else _CONV_CHANNELS[layer]
 
 
 def window_vectors(values: Tensor) -> Tensor:

@@ -1,0 +1,258 @@
+"""VGGish as a scikit-learn transformer: audio files or waveforms → a row of features for each clip.
+
+>>> from sklearn.linear_model import LogisticRegression
+>>> from sklearn.pipeline import make_pipeline
+>>> from sklearn.preprocessing import StandardScaler
+>>> from vggish_pt.sklearn import VGGishTransformer
+>>> classifier = make_pipeline(VGGishTransformer(), StandardScaler(), LogisticRegression())
+>>> classifier.fit(["a.wav", "b.wav"], ["dog", "rain"])         # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_memory, validate_data
+from torch import Tensor
+
+from vggish_pt import constants as c
+from vggish_pt import registry, storage
+from vggish_pt.audio import AudioLike
+from vggish_pt.devices import choose_device
+from vggish_pt.errors import AudioError, SettingsError, VGGishError
+from vggish_pt.model import VGGish
+from vggish_pt.pooling import Pooling, check_pooling, layer_size, pool_windows
+from vggish_pt.resample import ResamplerName
+from vggish_pt.settings import EmbedSettings, Layer, Postprocess
+from vggish_pt.version import __version__
+from vggish_pt.windows import Pad
+
+_PCM = ("int8", "int16", "int32", "uint8")
+
+
+class VGGishTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Clips → features. Nothing is learned, so ``transform`` works without ``fit``.
+
+    X is one of:
+
+    - paths of audio files: a list, an array, a pandas Series, or a table of one column;
+    - a list of waveforms, each an array or tensor (T,) or (channels, T) at ``sample_rate``, of any lengths;
+    - a numeric table (clips, T): a waveform in each row. As always in scikit-learn, tables must then have as many
+      columns when transformed as when fitted.
+
+    Waveforms are floating point in [-1, 1] or PCM (int8, int16, int32, uint8); other integers are taken as they are.
+
+    Args:
+        weights: "audioset", "synthetic", a model folder, or a Hub repository "user/name". The name is what is cloned
+            and pickled; each process loads the weights once.
+        layer: where to read the network: "embedding", "fc1", "fc2", or "conv1" to "conv4", of which the mean over time
+            and frequency is taken.
+        pooling: how windows become a row: "mean", "max" or "mean+std".
+        hop: seconds from the start of one window to the next, a multiple of 0.01.
+        pad: "short", "tail" or "drop"; with the last, a clip shorter than a window is an error, as it has no features.
+        postprocess: None, "pca" or "uint8"; applied to windows, before pooling.
+        resampler: "soxr", "resampy" or "torchaudio".
+        final_relu: None for what the weights' configuration says; True or False overrides it.
+        sample_rate: hertz, of waveforms. Files know theirs.
+        batch_size: windows per pass through the network; features do not depend on it. None chooses.
+        device: "cpu", "cuda", "cuda:N", "mps" or "auto".
+        memory: None, a folder, or a ``joblib.Memory``: keeps the features of each X that was transformed, so that a
+            search over what comes after embeds every fold once. Files are known by name, size and time of change,
+            weights by those of their folder.
+
+    Attributes:
+        n_features_in_: columns of the table that was fitted, if it was one.
+        feature_names_in_: their names, if they had names.
+
+    ``Pipeline(memory=...)`` works too, but keeps only what was fitted, not what is predicted, and knows files and
+    weights by name alone.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] = "audioset",
+        layer: Layer = "embedding",
+        pooling: Pooling = "mean",
+        *,
+        hop: float = c.DEFAULT_HOP_SECONDS,
+        pad: Pad = "short",
+        postprocess: Postprocess | None = None,
+        resampler: ResamplerName = "soxr",
+        final_relu: bool | None = None,
+        sample_rate: float = c.SAMPLE_RATE,
+        batch_size: int | None = None,
+        device: str = "cpu",
+        memory: Any = None,
+    ) -> None:
+        self.weights = weights
+        self.layer = layer
+        self.pooling = pooling
+        self.hop = hop
+        self.pad = pad
+        self.postprocess = postprocess
+        self.resampler = resampler
+        self.final_relu = final_relu
+        self.sample_rate = sample_rate
+        self.batch_size = batch_size
+        self.device = device
+        self.memory = memory
+
+    def fit(self, X: Any, y: Any = None) -> VGGishTransformer:  # noqa: ARG002
+        """Checks parameters and the kind of input; neither audio nor weights are read.
+
+        Args:
+            X: see the class.
+            y: ignored.
+
+        Raises:
+            SettingsError: a parameter outside what it may be, or X of no kind that there is.
+            ValueError: a table with missing, infinite or too few values.
+        """
+        self._settings()
+        self._clips(X, reset=True)
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Clips → features.
+
+        Args:
+            X: see the class.
+
+        Returns:
+            (clips, features) float32.
+
+        Raises:
+            AudioError: audio that is missing, empty, damaged or non-finite; the message names it.
+            WeightsError: no such weights.
+            SettingsError: a parameter outside what it may be, or X of no kind that there is.
+        """
+        settings, pooling = self._settings()
+        clips, are_files = self._clips(X, reset=False)
+        folder = registry.resolve(self.weights)
+        cached = check_memory(self.memory).cache(_features, ignore=["batch_size", "device"])
+        features: NDArray[np.float32] = cached(
+            clips,
+            [_file_stamp(clip) for clip in clips] if are_files else self.sample_rate,
+            folder,
+            (__version__, *_folder_stamp(folder)),
+            settings,
+            pooling,
+            self.final_relu,
+            batch_size=self.batch_size,
+            device=self.device,
+        )
+        return features
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ARG002
+        """Names of the columns: "embedding_0", or "embedding_mean_0" and "embedding_std_0".
+
+        Args:
+            input_features: ignored.
+        """
+        size = layer_size(self.layer, storage.read_config(registry.resolve(self.weights)))
+        kinds = ("_mean", "_std") if self.pooling == "mean+std" else ("",)
+        return np.array([f"{self.layer}{kind}_{i}" for kind in kinds for i in range(size)], dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = []  # float32, whatever comes in
+        return tags
+
+    def _settings(self) -> tuple[EmbedSettings, Pooling]:
+        settings = EmbedSettings(self.hop, self.pad, self.batch_size, self.layer, self.postprocess, self.resampler)
+        choose_device(self.device)
+        return replace(settings, batch_size=None), check_pooling(self.pooling)
+
+    def _clips(self, X: Any, *, reset: bool) -> tuple[Sequence[AudioLike], bool]:
+        """The clips, and whether they are files."""
+        clips = _listed(X)
+        if clips is not None:
+            kinds = {isinstance(clip, str | os.PathLike) for clip in clips}
+            if len(kinds) == 1:
+                return clips, kinds.pop()
+            raise SettingsError("X must be paths of audio files or waveforms, not both")
+        table = validate_data(self, X, reset=reset, dtype="numeric")
+        if table.dtype.kind != "f" and table.dtype.name not in _PCM:
+            table = table.astype(np.float64)
+        return list(table), False
+
+
+def _listed(X: Any) -> list[Any] | None:
+    """X as a list of paths or waveforms; None if it is neither, and so a table, or nothing that can be used."""
+    if isinstance(X, str | bytes | os.PathLike):
+        raise SettingsError(f"X must be a list of clips, not one: [{X!r}]")
+    if isinstance(X, list | tuple):
+        items = list(X)
+    else:
+        array = np.asarray(X) if hasattr(X, "__array__") else np.empty(())
+        # Only arrays that can hold paths or waveforms of their own; of a table with one column, that column.
+        if array.dtype.kind not in "OUT" or array.ndim == 0 or array.size != len(array):
+            return None
+        items = array.ravel().tolist()
+    audio = (str, os.PathLike, np.ndarray, Tensor)
+    return items if items and all(isinstance(item, audio) for item in items) else None
+
+
+def _features(
+    clips: Sequence[AudioLike],
+    stamps: list[tuple[int, ...]] | float,
+    folder: Path,
+    folder_stamp: tuple[Any, ...],
+    settings: EmbedSettings,
+    pooling: Pooling,
+    final_relu: bool | None,
+    *,
+    batch_size: int | None,
+    device: str,
+) -> NDArray[np.float32]:
+    """Features of clips. What decides them is in the arguments, so that they can be cached.
+
+    Args:
+        clips: paths or waveforms.
+        stamps: the state of each file; or the sample rate of waveforms.
+        folder: the model.
+        folder_stamp: the state of its files.
+        settings: how to embed.
+        pooling: how to pool.
+        final_relu: the mode, or None for the model's own.
+        batch_size: windows per pass.
+        device: where to compute.
+    """
+    model = _load(folder, folder_stamp, final_relu, str(choose_device(device)))
+    sample_rate = None if isinstance(stamps, list) else stamps
+    rows = []
+    for result in model.embed_iter(clips, sample_rate, **asdict(replace(settings, batch_size=batch_size))):
+        if isinstance(result, VGGishError):
+            raise result
+        if len(result) == 0:
+            name = result.source
+            raise AudioError(f"{name}: shorter than a window of {c.EXAMPLE_SECONDS} s; use pad='short'", name)
+        rows.append(pool_windows(result.values, pooling).numpy())
+    return np.stack(rows)
+
+
+def _file_stamp(path: Any) -> tuple[int, ...]:
+    """Changes when a file does; of a file that is not there, empty."""
+    try:
+        state = Path(path).stat()
+    except (OSError, ValueError):
+        return ()
+    return state.st_mtime_ns, state.st_size
+
+
+def _folder_stamp(folder: Path) -> tuple[int, ...]:
+    return tuple(n for name in (storage.CONFIG_NAME, storage.WEIGHTS_NAME) for n in _file_stamp(folder / name))
+
+
+@lru_cache(maxsize=2)
+def _load(folder: Path, folder_stamp: tuple[Any, ...], final_relu: bool | None, device: str) -> VGGish:  # noqa: ARG001
+    return VGGish.from_pretrained(folder, final_relu=final_relu, device=device)

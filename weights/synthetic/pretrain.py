@@ -213,7 +213,7 @@ def finish(trainee: Trainee, sounds: Sounds, args: argparse.Namespace, device: t
     settings = recipe_of(args)
     options = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in settings.items())
     source = {
-        "command": f"python weights/synthetic/pretrain.py {options}",
+        "command": f"python weights/synthetic/pretrain.py --out FOLDER {options}",
         "data": "sound synthesised by weights/synthetic/sounds.py; no recordings",
         "device": device.type,
         "vggish_pt": __version__,

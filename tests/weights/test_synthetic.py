@@ -1,0 +1,152 @@
+"""The embedded model, and the recipe that makes it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vggish_pt import storage
+from vggish_pt.model import VGGish
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "weights" / "synthetic"))
+
+import pretrain as recipe
+import sounds
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "weights" / "synthetic"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return VGGish.from_pretrained(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def examples(model):
+    generator = torch.Generator().manual_seed(987_654_321)  # no sound of the training run
+    with torch.inference_mode():
+        return model.frontend(sounds.render(sounds.draw(512, generator), generator))[:, 0]
+
+
+@pytest.fixture(scope="module")
+def embeddings(model, examples):
+    return model.network.infer(examples)
+
+
+def test_file_is_small_and_float16():
+    assert (FOLDER / storage.WEIGHTS_NAME).stat().st_size <= 16_000_000
+    _, tensors = storage.read_model(FOLDER)
+    assert {t.dtype for name, t in tensors.items() if name.startswith("network.")} == {torch.float16}
+    assert all(t.isfinite().all() for t in tensors.values())
+
+
+def test_configuration_says_what_it_is():
+    config = storage.read_config(FOLDER)
+    assert config.name == "synthetic"
+    assert config.license == "Apache-2.0"
+    assert config.final_relu is False
+    assert {"command", "data", "seed", "steps", "vggish_pt"} <= config.source.keys()
+
+
+def test_card_says_plainly_that_it_is_a_placeholder():
+    card = (FOLDER / storage.CARD_NAME).read_text()
+    assert "placeholder" in card
+    assert "audioset" in card
+    assert storage.read_config(FOLDER).source["command"] in " ".join(card.split())
+
+
+def test_different_sounds_get_different_embeddings(embeddings):
+    assert embeddings.shape == (512, 128)
+    assert embeddings.isfinite().all()
+    assert embeddings.std(0).min() > 0.3  # no dead dimension
+    distances = torch.cdist(embeddings, embeddings).fill_diagonal_(torch.inf)
+    assert distances.min() > 0
+
+
+def test_partners_are_nearer_than_strangers(model):
+    generator = torch.Generator().manual_seed(123_456_789)
+    first = sounds.draw(100, generator)
+    second = sounds.perturb(first, 0.1, 0.3, generator)
+    with torch.inference_mode():
+        a, b = (model.network.infer(model.frontend(sounds.render(r, generator))[:, 0]) for r in (first, second))
+    nearest = torch.cdist(a, b).argmin(1) == torch.arange(100)
+    assert nearest.float().mean() > 0.2  # 0.01 by chance
+
+
+def test_postprocessing_whitens(model, embeddings):
+    # Without the clip: (x - mean) through the matrix alone.
+    white = (embeddings.double() - model.postprocess.means) @ model.postprocess.eigen_vectors.T
+    variance = white.var(0)
+    assert 0.8 < variance.mean() < 1.25
+    assert variance.min() > 0.5
+    assert variance.max() < 2
+    correlation = torch.corrcoef(white.T) - torch.eye(128)
+    assert correlation.abs().mean() < 0.06  # 0.035 is what 512 samples of white noise show
+    quantised = model.postprocess(embeddings, quantize=True)
+    assert quantised.dtype == torch.uint8
+    assert len(quantised.unique()) > 200
+
+
+def test_silence_and_full_scale_noise_are_embedded(model):
+    noise = torch.rand(15_600, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    values = model.network.infer(model.frontend(torch.stack([torch.zeros(15_600), noise]))[:, 0])
+    assert values.isfinite().all()
+    assert (values[0] - values[1]).abs().mean() > 0.3
+
+
+def run_pretrain(folder: Path, *options: str) -> None:
+    tiny = ("--steps", "4", "--pairs", "4", "--fc-width", "8", "--pca-batches", "3", "--threads", "1", "--seed", "5")
+    command = [sys.executable, str(FOLDER / "pretrain.py"), "--out", str(folder), *tiny, *options]
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+
+
+def test_interrupted_pretraining_ends_as_an_undisturbed_run(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run_pretrain(whole)
+    run_pretrain(parts, "--stop-at", "2")
+    assert not parts.exists()  # nothing half-trained is written
+    run_pretrain(parts)
+
+    config, expected = storage.read_model(whole)
+    resumed_config, tensors = storage.read_model(parts)
+    assert config == resumed_config
+    assert config.source["steps"] == 4
+    assert json.dumps(config.source)
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, tensors[name]), name
+
+    curves = [(tmp_path / f"{name}.run" / "pretrain.csv").read_text().splitlines() for name in ("whole", "parts")]
+    without_time = [[line.rsplit(",", 1)[0] for line in curve] for curve in curves]
+    assert without_time[0] == without_time[1]
+    assert len(curves[0]) == 5
+
+    network = VGGish.from_pretrained(whole).network
+    initial = storage.read_model(whole)[1]["network.fc2.weight"]
+    assert network.fc2.weight.shape == initial.shape == (8, 8)
+
+
+def test_resuming_with_other_settings_is_refused(tmp_path):
+    run_pretrain(tmp_path / "model", "--stop-at", "1")
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        run_pretrain(tmp_path / "model", "--lr", "0.5")
+    assert "other settings" in failure.value.stderr
+
+
+def test_folding_the_normalisation_changes_nothing():
+    torch.manual_seed(0)
+    trainee = recipe.Trainee(16)
+    batches = recipe.Sounds(8, 0, torch.device("cpu"), 0.1, 0.3)
+    trainee.train()
+    for number in range(3):
+        trainee(batches[number])
+    trainee.eval()
+    with torch.inference_mode():
+        expected = trainee.embed(batches[9])
+        torch.testing.assert_close(trainee.folded()(batches[9]), expected, atol=1e-3, rtol=1e-3)
+    assert expected.std(0).min() > 0.01

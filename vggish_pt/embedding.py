@@ -29,7 +29,7 @@ from vggish_pt.windows import window_times
 if TYPE_CHECKING:
     from vggish_pt.model import VGGish
 
-DEFAULT_BATCH_SIZE = 64
+DEFAULT_BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vggish_pt import constants as c
 from vggish_pt.errors import SettingsError
+from vggish_pt.kernels import TORCH_KERNELS, Kernels, inference_kernels
 from vggish_pt.settings import Layer, check_layer
 
 # Rows per pass through the convolutions and through the fully connected layers. The convolutions' intermediates
@@ -41,47 +41,49 @@ class Network(nn.Module):
         self.fc2 = nn.Linear(fc_width, fc_width)
         self.embedding = nn.Linear(fc_width, c.EMBEDDING_SIZE)
 
-    def convolutions(self, examples: Tensor, layer: Layer = "conv4") -> Tensor:
+    def convolutions(self, examples: Tensor, layer: Layer = "conv4", kernels: Kernels = TORCH_KERNELS) -> Tensor:
         """The convolutional part.
 
         Args:
             examples: (n, 1, 96, 64).
             layer: the block after whose pool to stop.
+            kernels: how to compute the layers.
 
         Returns:
             (n, channels, time, frequency), for conv4 (n, 512, 6, 4).
         """
-        x = F.max_pool2d(F.relu(self.conv1(examples)), 2)
+        conv, pool = kernels.conv, kernels.pool
+        x = pool(conv(self.conv1, examples))
         if layer == "conv1":
             return x
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = pool(conv(self.conv2, x))
         if layer == "conv2":
             return x
-        x = F.max_pool2d(F.relu(self.conv3_2(F.relu(self.conv3_1(x)))), 2)
+        x = pool(conv(self.conv3_2, conv(self.conv3_1, x)))
         if layer == "conv3":
             return x
-        return F.max_pool2d(F.relu(self.conv4_2(F.relu(self.conv4_1(x)))), 2)
+        return pool(conv(self.conv4_2, conv(self.conv4_1, x)))
 
-    def fully_connected(self, features: Tensor, layer: Layer = "embedding") -> Tensor:
+    def fully_connected(self, features: Tensor, layer: Layer = "embedding", kernels: Kernels = TORCH_KERNELS) -> Tensor:
         """The fully connected part.
 
         Args:
             features: (n, 512, 6, 4), what the convolutions give.
             layer: "fc1", "fc2" or "embedding".
+            kernels: how to compute the layers.
 
         Returns:
             (n, fc_width) or (n, 128).
         """
         # TensorFlow flattens (height, width, channels); free of cost where the memory format is channels_last.
         x = features.permute(0, 2, 3, 1).flatten(1)
-        x = F.relu(self.fc1(x))
+        x = kernels.linear(self.fc1, x, relu=True)
         if layer == "fc1":
             return x
-        x = F.relu(self.fc2(x))
+        x = kernels.linear(self.fc2, x, relu=True)
         if layer == "fc2":
             return x
-        x = self.embedding(x)
-        return F.relu(x) if self.final_relu else x
+        return kernels.linear(self.embedding, x, relu=self.final_relu)
 
     def forward(self, examples: Tensor, layer: Layer = "embedding") -> Tensor:
         """Log-mel examples → embeddings, differentiably.
@@ -114,10 +116,12 @@ class Network(nn.Module):
             As :meth:`forward`.
         """
         x = self._check(examples)
+        kernels = inference_kernels(self.children())
         conv = check_layer(layer).startswith("conv")
-        blocks = [self.convolutions(block, layer if conv else "conv4") for block in torch.split(x, _CONV_BLOCK)]
+        last: Layer = layer if conv else "conv4"
+        blocks = [self.convolutions(block, last, kernels) for block in torch.split(x, _CONV_BLOCK)]
         features = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
-        return features if conv else self.fully_connected(features, layer)
+        return features if conv else self.fully_connected(features, layer, kernels)
 
     def _check(self, examples: Tensor) -> Tensor:
         size = (c.EXAMPLE_FRAMES, c.MEL_BANDS)

@@ -100,7 +100,7 @@ def embed_files(
         SettingsError: settings that do not fit the model.
     """
     results = model.embed_iter(paths, workers=workers, **vars(settings))
-    with closing(cast("Generator[Embeddings | VGGishError]", results)):
+    with closing(results):
         for path, result in zip(paths, results, strict=True):
             if isinstance(result, VGGishError):
                 yield failure(path, result)

@@ -1,16 +1,18 @@
 """From sources to embeddings: decode → resample → examples → network → postprocess, batched across sources.
 
-Threads decode and resample ahead; the caller's thread runs the front end and the network. Results come in the order of
-the sources, and neither the length of a source nor their number adds to memory, embeddings aside.
+Threads decode, resample and run the front end ahead; the caller's thread runs the network. Results come in the order
+of the sources, and neither the length of a source nor their number adds to memory, embeddings aside.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -21,12 +23,14 @@ from vggish_pt.audio import AudioLike, display_name, open_audio
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
 from vggish_pt.examples import ExampleStream
 from vggish_pt.prefetch import prefetch
-from vggish_pt.resample import Waveform, require_resampler
+from vggish_pt.resample import require_resampler
 from vggish_pt.settings import EmbedSettings
 from vggish_pt.waveform import waveform_pieces
 from vggish_pt.windows import window_times
 
 if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
     from vggish_pt.model import VGGish
 
 DEFAULT_BATCH_SIZE = 256
@@ -62,7 +66,7 @@ class Embeddings:
 
 @dataclass
 class _Opened:
-    """A source has been opened: how errors and results call it, and its rate."""
+    """A source has been opened: how results call it."""
 
     name: str
 
@@ -72,6 +76,9 @@ class _Ended:
     """A source has been read to its end: so many seconds."""
 
     duration: float
+
+
+_Piece: TypeAlias = "_Opened | Tensor | _Ended | VGGishError"
 
 
 @dataclass
@@ -95,7 +102,7 @@ def embed_sources(
     *,
     workers: int = 1,
     numbered: bool = True,
-) -> Iterator[Embeddings | VGGishError]:
+) -> Generator[Embeddings | VGGishError]:
     """Embeds sources one after the other; see :meth:`vggish_pt.VGGish.embed_iter`.
 
     Args:
@@ -103,7 +110,7 @@ def embed_sources(
         sources: any iterable.
         sample_rate: hertz, for arrays.
         settings: what decides the numbers.
-        workers: threads that decode and resample ahead; 0 for none.
+        workers: threads that read ahead; 0 for none.
         numbered: whether sources without a name of their own are called by their number.
 
     Raises:
@@ -126,7 +133,7 @@ def check_model(model: VGGish, settings: EmbedSettings) -> None:
 
     Raises:
         MissingDependencyError: the resampler's library is not there.
-        SettingsError: the model has no PCA parameters.
+        WeightsError: the model has no PCA parameters.
     """
     require_resampler(settings.resampler)
     if settings.postprocess is not None and not model.postprocess.available:
@@ -135,28 +142,24 @@ def check_model(model: VGGish, settings: EmbedSettings) -> None:
 
 def _run(
     model: VGGish, tasks: Iterable[_Task], settings: EmbedSettings, workers: int
-) -> Iterator[Embeddings | VGGishError]:
+) -> Generator[Embeddings | VGGishError]:
     batch = Batch(model, settings)
     open_records: deque[_Record] = deque()
     record: _Record | None = None
-    for piece in prefetch(tasks, lambda task: _waveform(task, settings), workers):
-        if isinstance(piece, _Opened):
-            record = _Record(piece.name, ExampleStream(model.frontend, settings.hop, settings.pad, model.device))
-            open_records.append(record)
-        elif isinstance(piece, VGGishError):
-            if record is None or record.ended:  # it could not even be opened
-                record = _Record("", None)
+    pieces = prefetch(tasks, lambda task: _examples(model, task, settings), workers, prepare=_use_one_thread)
+    with closing(pieces):  # whatever happens here, its threads stop at once
+        for piece in pieces:
+            if record is None or record.ended:  # a source begins: it was opened, or could not be
+                record = _Record(piece.name if isinstance(piece, _Opened) else "")
                 open_records.append(record)
-            record.fail(piece)
-        else:
-            assert record is not None and record.examples is not None
-            if isinstance(piece, _Ended):
-                batch.add(record, record.examples.flush())
+            if isinstance(piece, Tensor):
+                batch.add(record, piece)
+            elif isinstance(piece, _Ended):
                 record.end(piece.duration)
-            else:
-                batch.add(record, record.examples.push(piece))
-        while open_records and open_records[0].complete:
-            yield open_records.popleft().result(batch, settings.hop)
+            elif isinstance(piece, VGGishError):
+                record.fail(piece)
+            while open_records and open_records[0].complete:
+                yield open_records.popleft().result(batch, settings.hop)
     batch.run_all()
     for record in open_records:
         yield record.result(batch, settings.hop)
@@ -166,14 +169,30 @@ def _has_name(source: object) -> bool:
     return isinstance(source, str | os.PathLike) or isinstance(getattr(source, "name", None), str)
 
 
-def _waveform(task: _Task, settings: EmbedSettings) -> Iterator[_Opened | Waveform | _Ended | VGGishError]:
-    """One source as pieces of waveform at 16 kHz between marks of its beginning and end, or up to an error."""
+def _use_one_thread() -> None:
+    """Keeps torch in this thread from sharing its small operations out to others: waiting for them costs more."""
+    torch.get_num_threads()  # the first call in a thread sets torch's own number, so it must come first
+    _openmp().limit(limits=1, user_api="openmp")
+
+
+@cache
+def _openmp() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _examples(model: VGGish, task: _Task, settings: EmbedSettings) -> Generator[_Piece]:
+    """One source as log-mel windows between marks of its beginning and end, or up to an error."""
     try:
         with open_audio(
             task.source, task.sample_rate, name=task.name, allow_truncated=settings.allow_truncated
         ) as audio:
             yield _Opened(audio.name)
-            yield from waveform_pieces(audio, settings.resampler)
+            stream = ExampleStream(model.frontend, settings.hop, settings.pad, model.device)
+            for samples in waveform_pieces(audio, settings.resampler):
+                yield stream.push(samples)
+            yield stream.flush()
             yield _Ended(audio.decoded / audio.sample_rate)
     except VGGishError as error:
         yield error
@@ -185,9 +204,8 @@ def _waveform(task: _Task, settings: EmbedSettings) -> Iterator[_Opened | Wavefo
 class _Record:
     """A source whose results are being gathered."""
 
-    def __init__(self, name: str, examples: ExampleStream | None) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.examples = examples
         self.ended = False
         self.error: VGGishError | None = None
         self.pending = 0
@@ -205,7 +223,6 @@ class _Record:
 
     def end(self, duration: float) -> None:
         self.ended = True
-        self.examples = None
         self._duration = duration
 
     def take(self, values: Tensor) -> None:

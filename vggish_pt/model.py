@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -200,15 +201,12 @@ class VGGish(nn.Module):
         """
         many = is_many(source)
         sources = cast("Iterable[AudioLike]", source if many else [source])
-        # One source gains little from a thread beside the network's own.
-        results = embed_sources(
-            self, sources, sample_rate, EmbedSettings(**settings), workers=1 if many else 0, numbered=many
-        )
         collected = []
-        for result in results:
-            if isinstance(result, VGGishError):
-                raise result
-            collected.append(result)
+        with closing(embed_sources(self, sources, sample_rate, EmbedSettings(**settings), numbered=many)) as results:
+            for result in results:
+                if isinstance(result, VGGishError):
+                    raise result
+                collected.append(result)
         return collected if many else collected[0]
 
     def stream(
@@ -248,6 +246,7 @@ class VGGish(nn.Module):
             AudioError: a rate or a number of channels that sound cannot have.
             SettingsError: a setting outside what it may be, or a state that is damaged or of other settings.
             MissingDependencyError: the resampler's library is not there.
+            WeightsError: the model has no PCA parameters, and postprocessing was asked for.
         """
         from vggish_pt.stream import EmbeddingStream
 
@@ -261,7 +260,7 @@ class VGGish(nn.Module):
         *,
         workers: int = 1,
         **settings: Any,
-    ) -> Iterator[Embeddings | VGGishError]:
+    ) -> Generator[Embeddings | VGGishError]:
         """Like :meth:`embed` for many sources, one at a time, in order; a source that fails yields its error.
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from queue import Empty, Full, Queue, SimpleQueue
 from typing import Generic, TypeVar
 
@@ -16,13 +16,20 @@ _AHEAD = 4
 _POLL_SECONDS = 0.1
 
 
-def prefetch(tasks: Iterable[Task], produce: Callable[[Task], Iterator[Piece]], workers: int) -> Iterator[Piece]:
+def prefetch(
+    tasks: Iterable[Task],
+    produce: Callable[[Task], Iterator[Piece]],
+    workers: int,
+    *,
+    prepare: Callable[[], None] | None = None,
+) -> Generator[Piece]:
     """Yields the pieces of every task, in order.
 
     Args:
         tasks: read as far ahead as there are workers, and one more; always from the caller's thread.
         produce: gives the pieces of one task; runs in a worker's thread.
         workers: how many threads; with 0 everything runs in the caller's.
+        prepare: is called once in each worker's thread, before its first task.
 
     Raises:
         Exception: whatever ``tasks`` or ``produce`` raise, after the pieces that came before it.
@@ -31,7 +38,7 @@ def prefetch(tasks: Iterable[Task], produce: Callable[[Task], Iterator[Piece]], 
         for task in tasks:
             yield from produce(task)
         return
-    crew = _Crew(produce, workers)
+    crew = _Crew(produce, workers, prepare)
     iterator = iter(tasks)
     active: deque[Queue[Piece | _End]] = deque()
     more = True
@@ -74,8 +81,11 @@ class _Crew(Generic[Task, Piece]):
     of an executor would.
     """
 
-    def __init__(self, produce: Callable[[Task], Iterator[Piece]], workers: int) -> None:
+    def __init__(
+        self, produce: Callable[[Task], Iterator[Piece]], workers: int, prepare: Callable[[], None] | None
+    ) -> None:
         self._produce = produce
+        self._prepare = prepare
         self._workers = workers
         self._threads: list[threading.Thread] = []
         self._jobs: SimpleQueue[tuple[Task, Queue[Piece | _End]] | None] = SimpleQueue()
@@ -99,6 +109,8 @@ class _Crew(Generic[Task, Piece]):
             thread.join()
 
     def _work(self) -> None:
+        if self._prepare is not None:
+            self._prepare()
         while (job := self._jobs.get()) is not None and not self._stopped.is_set():
             task, queue = job
             end = _End()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,12 @@ class Microphone:
                 return self._waiting.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 continue
+
+    def rest(self) -> Iterator[NDArray[np.float32]]:
+        """Stops listening; gives what has been heard and not yet read."""
+        self._stream.close()
+        while not self._waiting.empty():
+            yield self._waiting.get()
 
     def __enter__(self) -> Microphone:
         self._stream.start()

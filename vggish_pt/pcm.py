@@ -154,6 +154,8 @@ def read_wav_header(data: bytes, name: str) -> WavHeader | None:
                 raise AudioError(f"{name}: a WAV that does not say its sample format before the samples", name)
             open_ended = length == 0 or length >= UNKNOWN_LENGTH_32
             return WavHeader(*form, offset + 8, large if open_ended else length)
+        if offset + 8 + length > _MAX_HEADER:
+            raise AudioError(f"{name}: a WAV without samples in its first {_MAX_HEADER >> 20} MB", name)
         if len(body) < min(length, 64):
             break
         if chunk == b"fmt ":
@@ -162,8 +164,6 @@ def read_wav_header(data: bytes, name: str) -> WavHeader | None:
             size = int.from_bytes(body[8:16], "little")
             large = size if 0 < size < _UNKNOWN_LENGTH_64 else None
         offset += 8 + length + length % 2
-    if max(len(data), offset) > _MAX_HEADER:
-        raise AudioError(f"{name}: a WAV without samples in its first {_MAX_HEADER >> 20} MB", name)
     return None
 
 

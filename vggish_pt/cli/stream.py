@@ -129,18 +129,19 @@ def stream(
     model = VGGish.from_pretrained(folder, device=choose_device(device))
     with _Signals() as signals, contextlib.ExitStack() as stack:
         if microphone:
-            rate, chunks = _listen(signals, stack, sample_rate, channels or 1)
+            name, (rate, count, chunks) = "microphone", _listen(signals, stack, sample_rate, channels or 1)
         elif sample_rate is not None:
-            rate, chunks = sample_rate, _raw(signals, channels or 1, encoding or "s16le")
+            name, rate, count = _NAME, sample_rate, channels or 1
+            chunks = _raw(signals, count, encoding or "s16le")
         else:
-            rate, chunks = _wav(signals)
-        sound = EmbeddingStream(model, rate, settings, name="microphone" if microphone else _NAME)
-        count = 0
+            name, (rate, count, chunks) = _NAME, _wav(signals)
+        sound = EmbeddingStream(model, rate, settings, channels=count, name=name)
+        written = 0
         for chunk in chunks:
-            count += _write(sound.push(chunk), count)
+            written += _write(sound.push(chunk), written)
         if sound.received == 0 and not signals.number:
-            raise AudioError(f"{sound.name}: no samples in it; the audio is empty", sound.name)
-        _write(sound.flush(), count)
+            raise AudioError(f"{name}: no samples in it; the audio is empty", name)
+        _write(sound.flush(), written)
     if signals.number:
         raise typer.Exit(128 + signals.number)
 
@@ -187,7 +188,7 @@ def _raw(
         warnings.warn(f"{_NAME}: {complaint}", AudioWarning, stacklevel=1)
 
 
-def _wav(signals: _Signals) -> tuple[int, Iterator[NDArray[Any]]]:
+def _wav(signals: _Signals) -> tuple[int, int, Iterator[NDArray[Any]]]:
     from vggish_pt.pcm import read_wav_header
     from vggish_pt.samples import check_format
 
@@ -202,16 +203,22 @@ def _wav(signals: _Signals) -> tuple[int, Iterator[NDArray[Any]]]:
         data += more
     check_format(_NAME, header.sample_rate, header.channels)
     chunks = _raw(signals, header.channels, header.encoding, header.length, data[header.offset :])
-    return header.sample_rate, chunks
+    return header.sample_rate, header.channels, chunks
 
 
 def _listen(
     signals: _Signals, stack: contextlib.ExitStack, sample_rate: int | None, channels: int
-) -> tuple[int, Iterator[NDArray[Any]]]:
+) -> tuple[int, int, Iterator[NDArray[Any]]]:
     from vggish_pt.microphone import Microphone
 
-    heard = stack.enter_context(Microphone(sample_rate, channels))
-    return heard.sample_rate, iter(lambda: signals.wait(heard.read), None)
+    microphone = stack.enter_context(Microphone(sample_rate, channels))
+
+    def chunks() -> Iterator[NDArray[Any]]:
+        while (chunk := signals.wait(microphone.read)) is not None:
+            yield chunk
+        yield from microphone.rest()
+
+    return microphone.sample_rate, channels, chunks()
 
 
 class _Stop(Exception):

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from vggish_pt.errors import MissingDependencyError
 
-_EXTRAS = {"av": "av", "resampy": "resampy", "matplotlib": "plot", "sounddevice": "mic"}
+_EXTRAS = {"av": "av", "resampy": "resampy", "mteb": "mteb", "matplotlib": "plot", "sounddevice": "mic"}
 _TORCHAUDIO_ADVICE = (
     'install matching builds, for example: pip install "torch==2.11.0" "torchaudio==2.11.0", or do without it '
     '(resampler="soxr")'

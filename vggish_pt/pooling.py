@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vggish_pt import constants as c
 from vggish_pt.config import VGGishConfig
-from vggish_pt.errors import SettingsError
+from vggish_pt.errors import AudioError, SettingsError, VGGishError
 from vggish_pt.settings import Layer
+
+if TYPE_CHECKING:
+    from vggish_pt.embedding import Embeddings
 
 Pooling = Literal["mean", "max", "mean+std"]
 """``"mean"``, ``"max"``: over windows. ``"mean+std"``: the mean, then the (population) standard deviation."""
@@ -65,3 +70,26 @@ def pool_windows(values: Tensor, pooling: Pooling = "mean") -> Tensor:
         return vectors.amax(dim=0)
     mean = vectors.mean(dim=0)
     return torch.cat([mean, vectors.std(dim=0, correction=0)]) if pooling == "mean+std" else mean
+
+
+def clip_vector(result: Embeddings | VGGishError, pooling: Pooling = "mean") -> NDArray[np.float32]:
+    """One vector for what :meth:`vggish_pt.VGGish.embed_iter` gives for a source.
+
+    Args:
+        result: the embeddings, or the error in their place.
+        pooling: see :data:`Pooling`.
+
+    Returns:
+        (d,) float32, for "mean+std" (2 * d,).
+
+    Raises:
+        VGGishError: the error.
+        AudioError: embeddings of no window, which ``pad="drop"`` leaves of a short clip.
+    """
+    if isinstance(result, VGGishError):
+        raise result
+    if len(result) == 0:
+        name = result.source
+        raise AudioError(f"{name}: shorter than a window of {c.EXAMPLE_SECONDS} s; use pad='short'", name)
+    vector: NDArray[np.float32] = pool_windows(result.values, pooling).numpy()
+    return vector

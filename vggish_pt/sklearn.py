@@ -27,9 +27,9 @@ from vggish_pt import constants as c
 from vggish_pt import registry, storage
 from vggish_pt.audio import AudioLike
 from vggish_pt.devices import choose_device
-from vggish_pt.errors import AudioError, SettingsError, VGGishError
+from vggish_pt.errors import SettingsError
 from vggish_pt.model import VGGish
-from vggish_pt.pooling import Pooling, check_pooling, layer_size, pool_windows
+from vggish_pt.pooling import Pooling, check_pooling, clip_vector, layer_size
 from vggish_pt.resample import ResamplerName
 from vggish_pt.settings import EmbedSettings, Layer, Postprocess
 from vggish_pt.version import __version__
@@ -229,15 +229,8 @@ def _features(
     """
     model = _load(folder, folder_stamp, final_relu, str(choose_device(device)))
     sample_rate = None if isinstance(stamps, list) else stamps
-    rows = []
-    for result in model.embed_iter(clips, sample_rate, **asdict(replace(settings, batch_size=batch_size))):
-        if isinstance(result, VGGishError):
-            raise result
-        if len(result) == 0:
-            name = result.source
-            raise AudioError(f"{name}: shorter than a window of {c.EXAMPLE_SECONDS} s; use pad='short'", name)
-        rows.append(pool_windows(result.values, pooling).numpy())
-    return np.stack(rows)
+    results = model.embed_iter(clips, sample_rate, **asdict(replace(settings, batch_size=batch_size)))
+    return np.stack([clip_vector(result, pooling) for result in results])
 
 
 def _file_stamp(path: Any) -> tuple[int, ...]:

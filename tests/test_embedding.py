@@ -18,7 +18,9 @@ from vggish_pt.windows import count_windows
 def clips(tmp_path, rng):
     """Files of many lengths and rates, from one sample to 31 windows."""
     paths = []
-    for i, (seconds, rate) in enumerate([(0.5, 16_000), (30, 8_000), (2.3, 44_100), (0, 0), (0.975, 48_000), (5, 22_050)]):
+    for i, (seconds, rate) in enumerate(
+        [(0.5, 16_000), (30, 8_000), (2.3, 44_100), (0, 0), (0.975, 48_000), (5, 22_050)]
+    ):
         path = tmp_path / f"{i}.wav"
         sf.write(path, rng.standard_normal(max(1, round(seconds * rate))) * 0.1, rate or 16_000, subtype="FLOAT")
         paths.append(path)
@@ -73,9 +75,7 @@ def test_every_kind_of_source_is_the_same(small_model, rng):
 
 def test_integers_are_scaled(small_model, rng):
     integers = (rng.standard_normal(20_000) * 3_000).astype(np.int16)
-    assert torch.equal(
-        small_model.embed(integers, 16_000).values, small_model.embed(integers / 32_768, 16_000).values
-    )
+    assert torch.equal(small_model.embed(integers, 16_000).values, small_model.embed(integers / 32_768, 16_000).values)
 
 
 def test_no_gradients_and_ordinary_tensors(small_model):

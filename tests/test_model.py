@@ -63,7 +63,9 @@ def test_half_precision_weights_load_as_float32(tmp_path, small_model):
     half.save_pretrained(tmp_path / "half")
     loaded = VGGish.from_pretrained(tmp_path / "half")
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
-    assert os.path.getsize(tmp_path / "half" / "model.safetensors") < 0.6 * sum(4 * p.numel() for p in loaded.parameters())
+    assert os.path.getsize(tmp_path / "half" / "model.safetensors") < 0.6 * sum(
+        4 * p.numel() for p in loaded.parameters()
+    )
 
 
 def test_final_relu_can_be_overridden(small_folder, small_model):

@@ -88,7 +88,8 @@ def test_gradients_reach_input_and_every_parameter(network):
 
 
 @pytest.mark.parametrize(
-    "bad", [torch.zeros(96, 64), torch.zeros(1, 64, 96), torch.zeros(1, 2, 96, 64), torch.zeros(1, 96, 64).int(), [[0.0]]]
+    "bad",
+    [torch.zeros(96, 64), torch.zeros(1, 64, 96), torch.zeros(1, 2, 96, 64), torch.zeros(1, 96, 64).int(), [[0.0]]],
 )
 def test_wrong_examples_are_refused(network, bad):
     with pytest.raises(SettingsError, match=r"\(n, 96, 64\)"):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 import tracemalloc
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 
 from vggish_pt import (
     AudioError,
@@ -423,3 +426,12 @@ def test_an_hour_in_constant_memory_with_exact_times(narrow_model: VGGish, rng: 
     assert stream.received == rate * 3600
     assert sizes[1] - sizes[0] < 50_000
     assert len(stream.state()["recent"]) < 4_000
+
+
+def test_snippets_of_the_documentation(small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They build on each other."""
+    text = (REPOSITORY / "docs" / "streaming.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    assert len(snippets) == 3
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(snippets).replace('"audioset"', repr(str(small_folder))), {})

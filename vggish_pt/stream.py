@@ -124,7 +124,7 @@ class EmbeddingStream:
         """What is needed to go on later, elsewhere, with the results that this stream would have given.
 
         Returns:
-            Numbers, strings and NumPy arrays by name, less than 100 kB at common rates; ``numpy.savez(file, **state)``
+            Numbers, strings and NumPy arrays by name, 50 kB at most up to 48 kHz; ``numpy.savez(file, **state)``
             stores them, and ``numpy.load`` reads them, without pickle. Weights, layer and postprocessing are not
             part of it.
 

@@ -407,6 +407,9 @@ def test_settings_are_checked(narrow_model: VGGish) -> None:
     for rate, channels in ((10, 1), (10_000_000, 1), (16_000, 0), (16_000, 2_000)):
         with pytest.raises(AudioError):
             narrow_model.stream(rate, channels=channels)
+    for channels in ("two", 2.0, True):
+        with pytest.raises(SettingsError, match="channels"):
+            narrow_model.stream(16_000, channels=channels)
     assert "0 windows" in repr(narrow_model.stream(16_000))
 
 

@@ -77,6 +77,8 @@ class EmbeddingStream:
         self.channels = channels
         self.name = name
         self.received = 0
+        if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int)):
+            raise SettingsError(f"channels must be a whole number, or None for the first chunk's, not {channels!r}")
         check_format(name, self.sample_rate, 1 if channels is None else channels)
         check_model(model, settings)
         block = max(1, self.sample_rate // _BLOCKS_PER_SECOND)

@@ -31,7 +31,7 @@ from vggish_pt.errors import SettingsError
 from vggish_pt.model import VGGish
 from vggish_pt.pooling import Pooling, check_pooling, clip_vector, layer_size
 from vggish_pt.resample import ResamplerName
-from vggish_pt.settings import EmbedSettings, Layer, Postprocess
+from vggish_pt.settings import EmbedSettings, Postprocess
 from vggish_pt.version import __version__
 from vggish_pt.windows import Pad
 
@@ -79,7 +79,7 @@ class VGGishTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         weights: str | os.PathLike[str] = "audioset",
-        layer: Layer = "embedding",
+        layer: str = "embedding",
         pooling: Pooling = "mean",
         *,
         hop: float = c.DEFAULT_HOP_SECONDS,
@@ -168,7 +168,8 @@ class VGGishTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _settings(self) -> tuple[EmbedSettings, Pooling]:
-        settings = EmbedSettings(self.hop, self.pad, self.batch_size, self.layer, self.postprocess, self.resampler)
+        names = ("hop", "pad", "batch_size", "layer", "postprocess", "resampler")
+        settings = EmbedSettings(**{name: getattr(self, name) for name in names})
         choose_device(self.device)
         return replace(settings, batch_size=None), check_pooling(self.pooling)
 

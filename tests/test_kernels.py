@@ -7,7 +7,6 @@ import torch
 
 from vggish_pt import Network
 from vggish_pt.kernels import TORCH_KERNELS, OneDnnKernels, inference_kernels
-from vggish_pt.settings import LAYERS
 
 
 @pytest.fixture
@@ -27,13 +26,12 @@ def onednn(network):
 def test_every_layer_equals_torch(network, onednn):
     examples = torch.randn(5, 1, 96, 64)
     with torch.no_grad():
-        for layer in LAYERS:
-            if layer.startswith("conv"):
-                ours, theirs = (network.convolutions(examples, layer, k) for k in (onednn, TORCH_KERNELS))
-            else:
-                features = network.convolutions(examples)
-                ours, theirs = (network.fully_connected(features, layer, k) for k in (onednn, TORCH_KERNELS))
-            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+        ours, theirs = (dict(network.convolutions(examples, k)) for k in (onednn, TORCH_KERNELS))
+        assert list(ours) == ["conv1", "conv2", "conv3_1", "conv3_2", "conv3", "conv4_1", "conv4_2", "conv4"]
+        for kernels, found in ((onednn, ours), (TORCH_KERNELS, theirs)):
+            found.update(network.fully_connected(theirs["conv4"], kernels))
+        for name in theirs:
+            torch.testing.assert_close(ours[name], theirs[name], atol=1e-5, rtol=1e-5, msg=name)
 
 
 def test_bfloat16_is_close_to_float32(network, onednn):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vggish_pt import Network, SettingsError, VGGish, VGGishConfig
-from vggish_pt.settings import LAYERS
+from vggish_pt.layers import LAYERS, layer_shape
 from vggish_pt.storage import tensor_shapes
 
 SHAPES = {
@@ -15,6 +15,7 @@ SHAPES = {
     "fc1": (24,),
     "fc2": (24,),
     "embedding": (128,),
+    "fused": (8192,),
 }
 
 
@@ -44,7 +45,7 @@ def test_every_layer(network):
     for layer, shape in SHAPES.items():
         with torch.no_grad():
             values = network(examples, layer)
-        assert values.shape == (3, *shape)
+        assert values.shape == (3, *shape) == (3, *layer_shape(layer, VGGishConfig(fc_width=24)))
         assert torch.allclose(values, network.infer(examples, layer), atol=1e-5)
         assert (values.min() >= 0) == (layer != "embedding")  # after a ReLU, but for the pre-activation embedding
         assert network.infer(examples[:0], layer).shape == (0, *shape)
@@ -67,7 +68,7 @@ def test_flatten_order_is_tensorflows(network):
     features = torch.zeros(1, 512, 6, 4)
     features[0, 5, 2, 3] = 1.0
     expected = torch.relu(network.fc1.weight[:, (2 * 4 + 3) * 512 + 5] + network.fc1.bias)
-    assert torch.allclose(network.fully_connected(features, "fc1")[0], expected, atol=1e-6)
+    assert torch.allclose(dict(network.fully_connected(features))["fc1"][0], expected, atol=1e-6)
 
 
 def test_blocks_do_not_change_results(network):

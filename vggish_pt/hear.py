@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from vggish_pt import constants as c
 from vggish_pt.errors import SettingsError
+from vggish_pt.layers import check_layer
 from vggish_pt.model import VGGish
 from vggish_pt.pooling import layer_size, window_vectors
-from vggish_pt.settings import Layer, check_layer
 from vggish_pt.windows import hop_frames, padding, window_times
 
 DEFAULT_WEIGHTS = "audioset"
@@ -47,7 +47,7 @@ class HearModel(nn.Module):
         timestamp_embedding_size: numbers per timestamp.
     """
 
-    def __init__(self, model: VGGish, layer: Layer = "embedding") -> None:
+    def __init__(self, model: VGGish, layer: str = "embedding") -> None:
         super().__init__()
         self.vggish = model
         self.layer = check_layer(layer)

@@ -20,7 +20,7 @@ from vggish_pt.errors import VGGishError
 from vggish_pt.frontend import LogMel
 from vggish_pt.network import Network
 from vggish_pt.postprocess import Postprocessor
-from vggish_pt.settings import EmbedSettings, Layer, Postprocess
+from vggish_pt.settings import EmbedSettings, Postprocess
 from vggish_pt.windows import Pad
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class VGGish(nn.Module):
             pad: "short" (default) pads with zeros only a clip shorter than one window; "drop" is the reference
                 exactly; "tail" pads the tail too, so that every sample is covered.
             batch_size: windows per pass through the network; results do not depend on it.
-            layer: "embedding" (default), or an earlier layer; see :meth:`vggish_pt.network.Network.forward`.
+            layer: "embedding" (default), an earlier layer, or "fused"; see :meth:`vggish_pt.network.Network.forward`.
             postprocess: None (default), "pca" (whitened, clipped to [-2, 2]) or "uint8" (that, in 8 bits).
             resampler: "soxr" (default), "resampy" (the reference's) or "torchaudio".
 
@@ -215,7 +215,7 @@ class VGGish(nn.Module):
         *,
         hop: float = c.DEFAULT_HOP_SECONDS,
         pad: Pad = "short",
-        layer: Layer = "embedding",
+        layer: str = "embedding",
         postprocess: Postprocess | None = None,
         resampler: ResamplerName = "soxr",
         batch_size: int | None = None,

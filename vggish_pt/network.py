@@ -6,17 +6,27 @@ blocks of 3x3 convolutions, each ending in a 2x2 max pool, then three fully conn
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from vggish_pt import constants as c
 from vggish_pt.errors import SettingsError
+from vggish_pt.fusion import fuse, over_time
 from vggish_pt.kernels import TORCH_KERNELS, Kernels, inference_kernels
-from vggish_pt.settings import Layer, check_layer
+from vggish_pt.layers import check_layer, fused_stages
 
 # Rows per pass through the convolutions and through the fully connected layers. The convolutions' intermediates
 # should stay in the cache; the fully connected layers are bound by reading their weights, so they want many rows.
 _CONV_BLOCK = 16
+
+_BLOCKS = {
+    "conv1": ("conv1",),
+    "conv2": ("conv2",),
+    "conv3": ("conv3_1", "conv3_2"),
+    "conv4": ("conv4_1", "conv4_2"),
+}
 
 
 class Network(nn.Module):
@@ -41,51 +51,43 @@ class Network(nn.Module):
         self.fc2 = nn.Linear(fc_width, fc_width)
         self.embedding = nn.Linear(fc_width, c.EMBEDDING_SIZE)
 
-    def convolutions(self, examples: Tensor, layer: Layer = "conv4", kernels: Kernels = TORCH_KERNELS) -> Tensor:
-        """The convolutional part.
+    def convolutions(self, examples: Tensor, kernels: Kernels = TORCH_KERNELS) -> Iterator[tuple[str, Tensor]]:
+        """The convolutional part, stage by stage; what is not asked for is not computed.
 
         Args:
             examples: (n, 1, 96, 64).
-            layer: the block after whose pool to stop.
             kernels: how to compute the layers.
 
-        Returns:
-            (n, channels, time, frequency), for conv4 (n, 512, 6, 4).
+        Yields:
+            Name and output of each stage, (n, channels, time, frequency): blocks after their pool (conv1 to conv4),
+            and in blocks of two convolutions each of them after its ReLU (conv3_1, conv3_2, conv4_1, conv4_2).
         """
-        conv, pool = kernels.conv, kernels.pool
-        x = pool(conv(self.conv1, examples))
-        if layer == "conv1":
-            return x
-        x = pool(conv(self.conv2, x))
-        if layer == "conv2":
-            return x
-        x = pool(conv(self.conv3_2, conv(self.conv3_1, x)))
-        if layer == "conv3":
-            return x
-        return pool(conv(self.conv4_2, conv(self.conv4_1, x)))
+        x = examples
+        for block, names in _BLOCKS.items():
+            for name in names:
+                x = kernels.conv(getattr(self, name), x)
+                if name != block:
+                    yield name, x
+            x = kernels.pool(x)
+            yield block, x
 
-    def fully_connected(self, features: Tensor, layer: Layer = "embedding", kernels: Kernels = TORCH_KERNELS) -> Tensor:
-        """The fully connected part.
+    def fully_connected(self, features: Tensor, kernels: Kernels = TORCH_KERNELS) -> Iterator[tuple[str, Tensor]]:
+        """The fully connected part, stage by stage; what is not asked for is not computed.
 
         Args:
             features: (n, 512, 6, 4), what the convolutions give.
-            layer: "fc1", "fc2" or "embedding".
             kernels: how to compute the layers.
 
-        Returns:
-            (n, fc_width) or (n, 128).
+        Yields:
+            Name and output of each stage: fc1 and fc2 (n, fc_width), embedding (n, 128).
         """
         # TensorFlow flattens (height, width, channels); free of cost where the memory format is channels_last.
         x = features.permute(0, 2, 3, 1).flatten(1)
-        x = kernels.linear(self.fc1, x, relu=True)
-        if layer == "fc1":
-            return x
-        x = kernels.linear(self.fc2, x, relu=True)
-        if layer == "fc2":
-            return x
-        return kernels.linear(self.embedding, x, relu=self.final_relu)
+        for name, relu in (("fc1", True), ("fc2", True), ("embedding", self.final_relu)):
+            x = kernels.linear(getattr(self, name), x, relu)
+            yield name, x
 
-    def forward(self, examples: Tensor, layer: Layer = "embedding") -> Tensor:
+    def forward(self, examples: Tensor, layer: str = "embedding") -> Tensor:
         """Log-mel examples → embeddings, differentiably.
 
         Args:
@@ -95,17 +97,19 @@ class Network(nn.Module):
         Returns:
             "embedding": (n, 128). "fc1", "fc2": (n, fc_width), after the ReLU. "conv1" to "conv4", after the pool:
             (n, channels, time, frequency), that is (n, 64, 48, 32), (n, 128, 24, 16), (n, 256, 12, 8), (n, 512, 6, 4).
+            "fused": (n, 8192), or another fusion by name; see :func:`vggish_pt.layers.fused_stages`.
 
         Raises:
             SettingsError: examples of another shape or type, or no such layer.
         """
         x = self._check(examples)
-        if check_layer(layer).startswith("conv"):
-            return self.convolutions(x, layer)
-        return self.fully_connected(self.convolutions(x), layer)
+        if stages := fused_stages(check_layer(layer)):
+            return self._fuse(x, stages, TORCH_KERNELS)
+        features = self._read(self.convolutions(x), layer if layer in _BLOCKS else "conv4")
+        return features if layer in _BLOCKS else self._read(self.fully_connected(features), layer)
 
     @torch.inference_mode()
-    def infer(self, examples: Tensor, layer: Layer = "embedding") -> Tensor:
+    def infer(self, examples: Tensor, layer: str = "embedding") -> Tensor:
         """Like :meth:`forward` without gradients, in blocks sized for the cache, so that memory stays small.
 
         Args:
@@ -117,11 +121,32 @@ class Network(nn.Module):
         """
         x = self._check(examples)
         kernels = inference_kernels(self.children())
-        conv = check_layer(layer).startswith("conv")
-        last: Layer = layer if conv else "conv4"
-        blocks = [self.convolutions(block, last, kernels) for block in torch.split(x, _CONV_BLOCK)]
-        features = torch.cat(blocks) if len(blocks) > 1 else blocks[0]
-        return features if conv else self.fully_connected(features, layer, kernels)
+        blocks = torch.split(x, _CONV_BLOCK)
+        if stages := fused_stages(check_layer(layer)):
+            return torch.cat([self._fuse(block, stages, kernels) for block in blocks])
+        last = layer if layer in _BLOCKS else "conv4"
+        parts = [self._read(self.convolutions(block, kernels), last) for block in blocks]
+        features = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return features if layer in _BLOCKS else self._read(self.fully_connected(features, kernels), layer)
+
+    def _fuse(self, x: Tensor, stages: tuple[str, ...], kernels: Kernels) -> Tensor:
+        found: dict[str, Tensor] = {}
+        for name, value in self._all(x, kernels):
+            if name in stages:
+                found[name] = over_time(value)
+                if len(found) == len(stages):
+                    break
+        return fuse([found[stage] for stage in stages])
+
+    def _all(self, x: Tensor, kernels: Kernels) -> Iterator[tuple[str, Tensor]]:
+        features = x
+        for name, features in self.convolutions(x, kernels):
+            yield name, features
+        yield from self.fully_connected(features, kernels)
+
+    @staticmethod
+    def _read(stages: Iterator[tuple[str, Tensor]], layer: str) -> Tensor:
+        return next(value for name, value in stages if name == layer)
 
     def _check(self, examples: Tensor) -> Tensor:
         size = (c.EXAMPLE_FRAMES, c.MEL_BANDS)

@@ -12,15 +12,13 @@ from torch import Tensor
 from vggish_pt import constants as c
 from vggish_pt.config import VGGishConfig
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
-from vggish_pt.settings import Layer
+from vggish_pt.layers import layer_shape
 
 if TYPE_CHECKING:
     from vggish_pt.embedding import Embeddings
 
 Pooling = Literal["mean", "max", "mean+std"]
 """``"mean"``, ``"max"``: over windows. ``"mean+std"``: the mean, then the (population) standard deviation."""
-
-_CONV_CHANNELS = {"conv1": 64, "conv2": 128, "conv3": 256, "conv4": 512}
 
 
 def check_pooling(pooling: str) -> Pooling:
@@ -34,11 +32,9 @@ def check_pooling(pooling: str) -> Pooling:
     return pooling  # type: ignore[return-value]
 
 
-def layer_size(layer: Layer, config: VGGishConfig) -> int:
+def layer_size(layer: str, config: VGGishConfig) -> int:
     """How many numbers :func:`window_vectors` gives for a window."""
-    if layer in ("fc1", "fc2"):
-        return config.fc_width
-    return c.EMBEDDING_SIZE if layer == "embedding" else _CONV_CHANNELS[layer]
+    return layer_shape(layer, config)[0]
 
 
 def window_vectors(values: Tensor) -> Tensor:

@@ -7,29 +7,14 @@ from typing import Literal, get_args
 
 from vggish_pt import constants as c
 from vggish_pt.errors import SettingsError
+from vggish_pt.layers import check_layer
 from vggish_pt.resample import ResamplerName, check_resampler
 from vggish_pt.windows import Pad, check_pad, hop_frames
-
-Layer = Literal["conv1", "conv2", "conv3", "conv4", "fc1", "fc2", "embedding"]
-"""Where to read the network: after a block's pool, after a fully connected layer's ReLU, or at its end."""
-
-LAYERS: tuple[Layer, ...] = get_args(Layer)
 
 Postprocess = Literal["pca", "uint8"]
 """``"pca"``: whitened and clipped to [-2, 2]. ``"uint8"``: that, quantised as the reference does."""
 
 MAX_BATCH_SIZE = 1 << 16
-
-
-def check_layer(layer: str) -> Layer:
-    """Returns ``layer`` if the network has it.
-
-    Raises:
-        SettingsError: it has not.
-    """
-    if layer not in LAYERS:
-        raise SettingsError(f"layer must be one of {', '.join(LAYERS)}, not {layer!r}")
-    return layer
 
 
 @dataclass(frozen=True)
@@ -40,7 +25,7 @@ class EmbedSettings:
         hop: seconds from the start of one window to the next, a multiple of 0.01.
         pad: "short", "drop" or "tail"; see :data:`vggish_pt.windows.Pad`.
         batch_size: windows per pass through the network; None chooses.
-        layer: where to read the network.
+        layer: where to read the network; see :func:`vggish_pt.layers.check_layer`.
         postprocess: None, "pca" or "uint8"; only for the embedding layer.
         resampler: "soxr", "resampy" or "torchaudio".
         allow_truncated: True takes what a truncated or damaged file still holds, with a warning.
@@ -52,7 +37,7 @@ class EmbedSettings:
     hop: float = c.DEFAULT_HOP_SECONDS
     pad: Pad = "short"
     batch_size: int | None = None
-    layer: Layer = "embedding"
+    layer: str = "embedding"
     postprocess: Postprocess | None = None
     resampler: ResamplerName = "soxr"
     allow_truncated: bool = False

@@ -46,6 +46,11 @@ def test_batches_equal_single_waveforms():
             assert torch.equal(batch[i, j], frontend(waveforms[i, j], hop=0.5))
 
 
+def test_an_empty_batch():
+    assert LogMel()(torch.zeros(0, 40_000)).shape == (0, 2, 96, 64)
+    assert LogMel().log_mel(torch.zeros(2, 0, 800)).shape == (2, 0, 3, 64)
+
+
 def test_windows_start_every_hop():
     waveform = torch.randn(48_000, dtype=torch.float64)
     frontend = LogMel()

@@ -132,3 +132,15 @@ def test_bad_settings(model, small_folder):
 def test_default_weights(monkeypatch, small_folder):
     monkeypatch.setattr(hear, "DEFAULT_WEIGHTS", str(small_folder))
     assert hear.load_model().scene_embedding_size == 128
+
+
+def test_fused_variant(small_folder, model):
+    from vggish_pt import hear_fused
+
+    fused = hear_fused.load_model(str(small_folder))
+    audio = torch.randn(2, 20_000) * 0.1
+    scenes = hear_fused.get_scene_embeddings(audio, fused)
+    assert scenes.shape == (2, fused.scene_embedding_size) == (2, 8192)
+    vectors, timestamps = hear_fused.get_timestamp_embeddings(audio, fused)
+    assert vectors.shape[:2] == timestamps.shape
+    assert not torch.allclose(scenes[0], scenes[1])

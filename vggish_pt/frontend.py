@@ -106,8 +106,9 @@ class LogMel(nn.Module):
             raise SettingsError(f"the front end takes a floating-point tensor (..., T) at 16 kHz, not {what}")
         dtype = self.dtype or (torch.float64 if waveform.device.type == "cpu" else torch.float32)
         leading = waveform.shape[:-1]
-        if waveform.shape[-1] < c.FRAME_LENGTH:
-            return waveform.new_zeros((*leading, 0, c.MEL_BANDS), dtype=torch.float32)
+        count = max(0, 1 + (waveform.shape[-1] - c.FRAME_LENGTH) // c.FRAME_HOP)
+        if count == 0 or 0 in leading:
+            return waveform.new_zeros((*leading, count, c.MEL_BANDS), dtype=torch.float32)
         window, matrix = _tables(waveform.device, dtype)
         frames = waveform.to(dtype).unfold(-1, c.FRAME_LENGTH, c.FRAME_HOP)
         blocks = [

@@ -1,0 +1,50 @@
+"""``vggish-pt plot``: a picture of a clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def plot(
+    file: Annotated[Path, typer.Argument(help="An audio file of at most 600 s.", metavar="FILE", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The picture: .png, .svg or .pdf. Left out: FILE's name with .png, here.", metavar="PATH"),
+    ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(help="'audioset', 'synthetic', a model folder, or a Hub repository user/name.", metavar="NAME"),
+    ] = "audioset",
+    layer: Annotated[
+        str | None,
+        typer.Option(help="Also draw this layer: conv1 to conv4, fc1, fc2 or fused.", metavar="LAYER"),
+    ] = None,
+    hop: Annotated[float, typer.Option(help="Seconds from window to window.", metavar="SECONDS")] = 0.96,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the picture if it exists.")] = False,
+) -> None:
+    """Draw a clip: waveform, log-mel spectrogram and embeddings over time.
+
+    Example: vggish-pt plot dog.wav --layer conv3
+    """
+    from vggish_pt import registry
+    from vggish_pt.layers import check_layer
+    from vggish_pt.optional import require
+    from vggish_pt.picture import check_picture, save
+    from vggish_pt.windows import hop_frames
+
+    hop_frames(hop)
+    if layer is not None:
+        check_layer(layer)
+    path = out or Path(f"{file.stem}.png")
+    check_picture(path, overwrite=overwrite)
+    require("matplotlib", "plotting")
+    folder = registry.resolve(weights)
+
+    from vggish_pt.model import VGGish
+    from vggish_pt.plot import plot_clip
+
+    save(plot_clip(VGGish.from_pretrained(folder), file, layer=layer, hop=hop), path)
+    typer.echo(path)

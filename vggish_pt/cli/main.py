@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vggish_pt.cli import convert, embed, inspect, plot, stream, weights
+from vggish_pt.cli import convert, embed, fad, inspect, plot, stream, weights
 from vggish_pt.cli.text import discard_output, one_line
 from vggish_pt.errors import SettingsError, VGGishError
 from vggish_pt.version import __version__
@@ -33,6 +33,7 @@ app.command("embed")(embed.embed)
 app.command("inspect")(inspect.inspect)
 app.command("plot")(plot.plot)
 app.command("stream")(stream.stream)
+app.command("fad")(fad.fad)
 app.command("convert")(convert.convert)
 app.add_typer(weights.app, name="weights")
 

@@ -148,7 +148,14 @@ def test_other_resamplers(narrow_model: VGGish, rng: np.random.Generator, resamp
 
 @pytest.mark.parametrize(
     "settings",
-    [{"layer": "conv4"}, {"layer": "fc1"}, {"postprocess": "pca"}, {"postprocess": "uint8"}, {"batch_size": 1}],
+    [
+        {"layer": "conv4"},
+        {"layer": "fc1"},
+        {"layer": "fused"},
+        {"postprocess": "pca"},
+        {"postprocess": "uint8"},
+        {"batch_size": 1},
+    ],
     ids=str,
 )
 def test_settings_of_embed(small_model: VGGish, rng: np.random.Generator, settings: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ def stream(
     layer: Annotated[
         str,
         typer.Option(
-            help="Where to read the network: conv1, conv2, conv3, conv4, fc1, fc2 or embedding (its end).",
+            help="Where to read the network: conv1 to conv4, fc1, fc2, embedding (its end), or fused (several).",
             metavar="LAYER",
         ),
     ] = "embedding",

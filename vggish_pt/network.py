@@ -7,6 +7,7 @@ blocks of 3x3 convolutions, each ending in a 2x2 max pool, then three fully conn
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,19 @@ from torch import Tensor, nn
 from vggish_pt import constants as c
 from vggish_pt.errors import SettingsError
 from vggish_pt.fusion import fuse, over_time
-from vggish_pt.kernels import TORCH_KERNELS, Kernels, inference_kernels
+from vggish_pt.kernels import ONEDNN_KERNELS, TORCH_KERNELS, Kernels, inference_kernels
 from vggish_pt.layers import check_layer, fused_stages
+from vggish_pt.winograd import WinogradKernels
 
-# Rows per pass through the convolutions and through the fully connected layers. The convolutions' intermediates
-# should stay in the cache; the fully connected layers are bound by reading their weights, so they want many rows.
+# Windows per pass through the convolutions, whose intermediates should stay in the cache. (The fully connected layers
+# are bound by reading their weights, so they get all windows at once.)
 _CONV_BLOCK = 16
+_WINOGRAD_BLOCK_PER_THREAD = 4
+
+# Below so many windows, checking that the transformed weights are still right would cost more than a percent. With many
+# threads the products become too small to share out (measured with two only).
+_WINOGRAD_MIN_WINDOWS = 32
+_WINOGRAD_MAX_THREADS = 8
 
 _BLOCKS = {
     "conv1": ("conv1",),
@@ -35,11 +43,17 @@ class Network(nn.Module):
     Args:
         fc_width: width of the two large fully connected layers (4096 in Google's model).
         final_relu: whether the embedding goes through a last ReLU (see :class:`vggish_pt.config.VGGishConfig`).
+
+    Attributes:
+        winograd: whether :meth:`infer` may use Winograd's convolutions (float32 on the CPU, many windows), which are
+            faster and move embeddings by less than 2e-5. True.
     """
 
     def __init__(self, fc_width: int = 4096, final_relu: bool = False) -> None:
         super().__init__()
         self.final_relu = final_relu
+        self.winograd = True
+        self._winograd: WinogradKernels | None = None
         self.conv1 = nn.Conv2d(1, 64, 3, padding=1)
         self.conv2 = nn.Conv2d(64, 128, 3, padding=1)
         self.conv3_1 = nn.Conv2d(128, 256, 3, padding=1)
@@ -120,14 +134,28 @@ class Network(nn.Module):
             As :meth:`forward`.
         """
         x = self._check(examples)
-        kernels = inference_kernels(self.children())
-        blocks = torch.split(x, _CONV_BLOCK)
+        kernels, size = self._inference_kernels(len(x))
+        blocks = torch.split(x, size)
         if stages := fused_stages(check_layer(layer)):
             return torch.cat([self._fuse(block, stages, kernels) for block in blocks])
         last = layer if layer in _BLOCKS else "conv4"
         parts = [self._read(self.convolutions(block, kernels), last) for block in blocks]
         features = torch.cat(parts) if len(parts) > 1 else parts[0]
         return features if layer in _BLOCKS else self._read(self.fully_connected(features, kernels), layer)
+
+    def _inference_kernels(self, windows: int) -> tuple[Kernels, int]:
+        """How to compute so many windows, and how many of them at a time."""
+        kernels = inference_kernels(self.children())
+        threads = torch.get_num_threads()
+        worth_it = windows >= _WINOGRAD_MIN_WINDOWS and threads <= _WINOGRAD_MAX_THREADS
+        if not (self.winograd and worth_it and kernels is ONEDNN_KERNELS and self.conv1.weight.dtype == torch.float32):
+            return kernels, _CONV_BLOCK
+        if self._winograd is None or not self._winograd.fits(self.children()):
+            self._winograd = WinogradKernels(self.children())
+        return self._winograd, max(2, threads) * _WINOGRAD_BLOCK_PER_THREAD
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_winograd": None}  # copies transform their own weights
 
     def _fuse(self, x: Tensor, stages: tuple[str, ...], kernels: Kernels) -> Tensor:
         found: dict[str, Tensor] = {}

@@ -184,13 +184,18 @@ class VGGish(nn.Module):
                 point in [-1, 1] or integer PCM. Or a list (any iterable) of these: batches are then filled across
                 them.
             sample_rate: hertz; needed for arrays and tensors, not allowed otherwise.
-            hop: seconds from the start of one window to the next, a multiple of 0.01 (default 0.96).
-            pad: "short" (default) pads with zeros only a clip shorter than one window; "drop" is the reference
+            settings: by name, as follows.
+
+        Keyword Args:
+            hop (float): seconds from the start of one window to the next, a multiple of 0.01 (default 0.96).
+            pad (Pad): "short" (default) pads with zeros only a clip shorter than one window; "drop" is the reference
                 exactly; "tail" pads the tail too, so that every sample is covered.
-            batch_size: windows per pass through the network; results do not depend on it.
-            layer: "embedding" (default), an earlier layer, or "fused"; see :meth:`vggish_pt.network.Network.forward`.
-            postprocess: None (default), "pca" (whitened, clipped to [-2, 2]) or "uint8" (that, in 8 bits).
-            resampler: "soxr" (default), "resampy" (the reference's) or "torchaudio".
+            batch_size (int): windows per pass through the network; results do not depend on it.
+            layer (str): "embedding" (default), an earlier layer, or "fused"; see
+                :meth:`vggish_pt.network.Network.forward`.
+            postprocess (str): None (default), "pca" (whitened, clipped to [-2, 2]) or "uint8" (that, in 8 bits).
+            resampler (ResamplerName): "soxr" (default), "resampy" (the reference's) or "torchaudio".
+            allow_truncated (bool): True takes what a truncated or damaged file still holds, with a warning.
 
         Returns:
             :class:`~vggish_pt.embedding.Embeddings`, or for many sources a list of them in the same order.

@@ -57,6 +57,18 @@ class Live:
         assert self.process.stdin is not None
         self.process.stdin.write(data)
 
+    def wait_until_read(self) -> None:
+        """Waits until the command has taken everything that it was fed."""
+        import fcntl
+        import termios
+
+        assert self.process.stdin is not None
+        unread = 1
+        while unread and self.process.poll() is None:
+            time.sleep(0.05)
+            answer = fcntl.ioctl(self.process.stdin.fileno(), termios.FIONREAD, bytes(4))
+            unread = int.from_bytes(answer, sys.byteorder)
+
     def line(self) -> dict[str, Any]:
         """The next line, while the input is still open."""
         assert self.process.stdout is not None
@@ -190,7 +202,7 @@ def test_signals_end_with_what_was_read(live: Any, small_model: VGGish, number: 
 def test_signal_before_any_sound(live: Any) -> None:
     command = live()
     command.feed(b"RIFF")
-    time.sleep(0.2)
+    command.wait_until_read()  # before, the interpreter may not have come to the command yet
     command.process.send_signal(signal.SIGINT)
     assert command.process.wait(120) == 130
     assert b"Traceback" not in command.process.stderr.read()

@@ -204,7 +204,10 @@ class Statistics:
         version = int(read("fad_statistics", "i", 0))
         if version != _FORMAT:
             raise ValueError(f"format {version}, but this version reads format {_FORMAT}")
-        statistics = cls(json.loads(str(read("metadata", "U", 0, 4 * MAX_METADATA_BYTES))))
+        metadata = json.loads(str(read("metadata", "U", 0, 4 * MAX_METADATA_BYTES)))
+        if not isinstance(metadata, dict | None):
+            raise ValueError("metadata that are no JSON object")
+        statistics = cls(metadata)
         windows, files = int(read("windows", "i", 0)), int(read("files", "i", 0))
         mean = read("mean", "f", 1, 8 * MAX_DIMENSIONS)
         factor = read("factor", "f", 2, 8 * MAX_DIMENSIONS**2)
@@ -249,7 +252,8 @@ def check_embeddings(values: ArrayLike, origin: str = "embeddings") -> NDArray[A
     if rows.dtype.kind not in "fiu":
         raise SettingsError(f"{origin}: values of type {rows.dtype}, not real numbers")
     for first in range(0, len(rows), _BLOCK_ROWS):
-        finite = (np.abs(rows[first : first + _BLOCK_ROWS].astype(np.float64)) < _LARGEST).all(axis=1)
+        with np.errstate(invalid="ignore"):  # NaN is what is looked for
+            finite = (np.abs(rows[first : first + _BLOCK_ROWS].astype(np.float64)) < _LARGEST).all(axis=1)
         if not finite.all():
             row = first + int(finite.argmin())
             raise AudioError(f"{origin}: row {row} holds NaN or infinite values; leave it out", origin)

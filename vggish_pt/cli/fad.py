@@ -215,6 +215,8 @@ def _embed(
     for failure in failures:
         progress.fail(failure)
     for outcome in dump.embed_files(model, inputs.files, settings, workers=workers):
+        if len(inputs.files) == 1 and not isinstance(outcome, dump.Done):
+            raise AudioError(f"{outcome.path}: {outcome.reason}", outcome.path)
         if isinstance(outcome, dump.Done):
             side.add([outcome.rows.path] * len(outcome.rows), outcome.rows.embedding)
         else:

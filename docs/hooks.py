@@ -27,6 +27,8 @@ ELSEWHERE = (
 
 _FENCED = re.compile(r"(^```.*?^```$)", flags=re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
+_EXAMPLE = re.compile(r"^(?:>>>|\.\.\.) .*(?:\n(?:>>>|\.\.\.) .*)*", flags=re.MULTILINE)
+_FLAG = re.compile(r" *# doctest: .*")
 _ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):`(?P<short>~?)(?P<path>[\w.]+)`")
 
 
@@ -56,7 +58,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 class Roles(griffe.Extension):
-    """Turns Sphinx's roles in docstrings into links, where the site documents what they name."""
+    """Turns docstrings into Markdown: Sphinx's roles into links to what the site documents, doctests into code."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:  # noqa: ARG002
         """Rewrites an object's docstring."""
@@ -71,4 +73,5 @@ class Roles(griffe.Extension):
                 path = f"{scope.path}.{path}"
             return f'<autoref optional identifier="{path}"><code>{shown}</code></autoref>'
 
-        obj.docstring.value = _ROLE.sub(link, obj.docstring.value)
+        text = _ROLE.sub(link, obj.docstring.value)
+        obj.docstring.value = _EXAMPLE.sub(lambda match: f"```pycon\n{_FLAG.sub('', match[0])}\n```", text)

@@ -111,6 +111,8 @@ def test_site_documents_the_package(site):
     assert "the start of one window to the next" in model
     for page in (site / "reference").rglob("*.html"):
         assert not re.search(r":(?:meth|class|func|data|attr|mod):", _read(page)), page
+    frameworks = _read(site / "reference" / "frameworks" / "index.html")
+    assert "make_pipeline" in frameworks and "doctest:" not in frameworks and "<blockquote>" not in frameworks
 
 
 def test_links_between_the_repository_and_the_site(site):

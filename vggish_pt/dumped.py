@@ -47,8 +47,8 @@ class Sample:
     name: str
     statistics: Statistics = field(default_factory=Statistics)
     keep: bool = False
-    _kept: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
-    _last: str | None = None
+    _kept: dict[str, list[NDArray[Any]]] = field(default_factory=dict, init=False)
+    _last: str | None = field(default=None, init=False)
 
     def add(self, paths: Sequence[str] | None, values: NDArray[Any]) -> None:
         """Takes in embeddings.

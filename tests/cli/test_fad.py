@@ -292,3 +292,23 @@ def test_embeddings_that_are_none(dumps: dict[str, Path], tmp_path: Path) -> Non
     kind = pa.list_(pa.float32(), 2)
     pq.write_table(pa.table({"embedding": pa.array([[1, 2], None], kind)}), tmp_path / "null.parquet")
     fails("null.parquet", "rows without an embedding")
+
+
+def test_a_folder_of_parts(dumps: dict[str, Path], tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(dumps["b.parquet"])
+    pq.write_table(table.slice(0, 6), tmp_path / "part-00000.parquet")  # cut in the middle of the third file
+    pq.write_table(table.slice(6), tmp_path / "part-00001.parquet")
+    sample = read_sample(str(tmp_path), keep=True)
+    assert (sample.statistics.windows, sample.statistics.files) == (27, 11)
+    assert [len(values) for values in sample.values] == [2 + i % 2 for i in range(11)]
+
+    other = table.slice(6).replace_schema_metadata({"vggish_pt": json.dumps({"settings": {"hop": 0.5}})})
+    pq.write_table(other, tmp_path / "part-00001.parquet")
+    with pytest.raises(AudioError, match="its parts were made with different settings"):
+        read_sample(str(tmp_path))
+    for text, message in (("[]", "no JSON object"), ("{", "Expecting"), (" " * (2 << 20), "too long")):
+        pq.write_table(table.replace_schema_metadata({"vggish_pt": text}), tmp_path / "part-00000.parquet")
+        with pytest.raises(AudioError, match=message):
+            read_sample(str(tmp_path))

@@ -1,6 +1,6 @@
 """A scikit-learn classifier on frozen embeddings: tones against noise, made on the spot.
 
-    python examples/classifier_on_top.py
+python examples/classifier_on_top.py
 """
 
 import numpy as np

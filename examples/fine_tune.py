@@ -1,6 +1,6 @@
 """VGGish as a plain nn.Module in one's own training loop: the whole network is trained, front end and all.
 
-    python examples/fine_tune.py
+python examples/fine_tune.py
 """
 
 import torch

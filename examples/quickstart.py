@@ -1,6 +1,6 @@
 """One clip → embeddings, with the small model that ships with the package.
 
-    python examples/quickstart.py
+python examples/quickstart.py
 """
 
 from pathlib import Path

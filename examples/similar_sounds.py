@@ -1,6 +1,6 @@
 """Which clips sound alike: embed a folder at once, average each clip's windows, compare.
 
-    python examples/similar_sounds.py
+python examples/similar_sounds.py
 """
 
 from pathlib import Path

@@ -63,16 +63,12 @@ class VGGishConfig:
         try:
             document = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise CheckpointError(
-                f"{origin}: not valid JSON ({error}); the model folder is damaged"
-            ) from None
+            raise CheckpointError(f"{origin}: not valid JSON ({error}); the model folder is damaged") from None
         if not isinstance(document, dict) or document.get("model_type") != "vggish":
             raise CheckpointError(f'{origin}: not a VGGish model (its "model_type" is not "vggish")')
         version = document.get("format_version")
         if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-            raise CheckpointError(
-                f'{origin}: "format_version" must be a positive whole number, not {version!r}'
-            )
+            raise CheckpointError(f'{origin}: "format_version" must be a positive whole number, not {version!r}')
         if version > FORMAT_VERSION:
             raise CheckpointError(
                 f"{origin}: written by a newer vggish_pt (format {version}, this one reads up to {FORMAT_VERSION}); "

@@ -1,4 +1,4 @@
-"""Shared fixtures. Golden data and ESC-10 lie outside the project; tests that need them are skipped where they are absent."""
+"""Shared fixtures. Golden data and ESC-10 lie outside the project; tests that need them are skipped without them."""
 
 from __future__ import annotations
 

@@ -105,9 +105,9 @@ def test_names_of_any_bytes() -> None:
     names = [b"sp ace.wav", b"new\nline.wav", "größe 音.wav".encode(), b"\xff\xfe.wav", b"-dash.wav", b"\x1b[31m.wav"]
     if sys.platform == "darwin":
         names.remove(b"\xff\xfe.wav")
-    os.mkdir("t")  # noqa: PTH102
+    os.mkdir("t")
     for name in names:
-        with open(b"t/" + name, "wb"):  # noqa: PTH123
+        with open(b"t/" + name, "wb"):
             pass
     found = find_inputs(["t"])
     assert sorted(os.fsencode(path) for path in found.files) == sorted(b"t/" + name for name in names)

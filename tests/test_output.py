@@ -82,7 +82,7 @@ def test_parquet(tmp_path: Path, dtype: str, arrow: pa.DataType) -> None:
     layout = Layout((128,), dtype, METADATA)
     _write(tmp_path / "x.parquet", _some(layout), layout)
     _check_table(pq.read_table(tmp_path / "x.parquet"), _some(layout), arrow)
-    assert os.listdir(tmp_path) == ["x.parquet"]  # noqa: PTH208
+    assert os.listdir(tmp_path) == ["x.parquet"]
 
 
 def test_row_groups_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_npz(tmp_path: Path) -> None:
         assert archive["embedding"].dtype == np.float32
         assert archive["window"].dtype == np.int32
         assert json.loads(str(archive["metadata"])) == METADATA
-    assert os.listdir(tmp_path) == ["x.npz"]  # noqa: PTH208
+    assert os.listdir(tmp_path) == ["x.npz"]
 
 
 def test_npy_and_its_index(tmp_path: Path) -> None:

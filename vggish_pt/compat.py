@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vggish_pt import constants as c
-from vggish_pt import registry
 from vggish_pt.audio import open_audio
 from vggish_pt.errors import SettingsError, WeightsError
 from vggish_pt.frontend import LogMel
 from vggish_pt.model import VGGish as _VGGish
 from vggish_pt.network import Network
+from vggish_pt.pretrained import registry
 from vggish_pt.resample import make_resampler
 
 __all__ = ["VGG", "Postprocessor", "VGGish", "vggish", "vggish_input", "waveform_to_examples", "wavfile_to_examples"]

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from vggish_pt import constants as c
-from vggish_pt import registry, storage
+from vggish_pt import storage
 from vggish_pt.config import VGGishConfig
 from vggish_pt.embedding import Embeddings, embed_sources, is_many
 from vggish_pt.errors import VGGishError
 from vggish_pt.frontend import LogMel
 from vggish_pt.network import Network
 from vggish_pt.postprocess import Postprocessor
+from vggish_pt.pretrained import registry
 from vggish_pt.settings import EmbedSettings, Postprocess
 from vggish_pt.windows import Pad
 
@@ -115,7 +116,7 @@ class VGGish(nn.Module):
         Raises:
             OutputError: the folder cannot be written.
         """
-        from vggish_pt.hub import model_card
+        from vggish_pt.pretrained.hub import model_card
 
         tensors = {}
         for name, tensor in self.state_dict().items():
@@ -139,7 +140,7 @@ class VGGish(nn.Module):
         """
         import tempfile
 
-        from vggish_pt import hub
+        from vggish_pt.pretrained import hub
 
         with tempfile.TemporaryDirectory() as staging:
             folder = Path(staging) / "model"

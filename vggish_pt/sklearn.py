@@ -24,12 +24,13 @@ from sklearn.utils.validation import check_memory, validate_data
 from torch import Tensor
 
 from vggish_pt import constants as c
-from vggish_pt import registry, storage
+from vggish_pt import storage
 from vggish_pt.audio import AudioLike
 from vggish_pt.devices import choose_device
 from vggish_pt.errors import SettingsError
 from vggish_pt.model import VGGish
 from vggish_pt.pooling import Pooling, check_pooling, clip_vector, layer_size
+from vggish_pt.pretrained import registry
 from vggish_pt.resample import ResamplerName
 from vggish_pt.settings import EmbedSettings, Postprocess
 from vggish_pt.version import __version__

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vggish_pt.audio.samples import LevelCheck, as_array, channels_first, check_format, mono, scaled, whole_rate
 from vggish_pt.embedding import Batch, Embeddings, check_model
 from vggish_pt.errors import SettingsError
 from vggish_pt.examples import ExampleStream
 from vggish_pt.resample import Resampler, Waveform, make_resampler
-from vggish_pt.samples import LevelCheck, as_array, channels_first, check_format, mono, scaled, whole_rate
 from vggish_pt.settings import EmbedSettings
 from vggish_pt.state import State, StateReader
 from vggish_pt.windows import hop_frames, window_times

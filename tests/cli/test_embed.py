@@ -27,7 +27,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals, terminals, file 
 
 def _clip(path: Path | bytes, seconds: float, rate: int = 16_000, channels: int = 1, **options: Any) -> None:
     values = np.random.default_rng(int(seconds * 1000)).standard_normal((round(seconds * rate), channels)) * 0.1
-    with open(path, "wb") as file:  # noqa: PTH123 (bytes)
+    with open(path, "wb") as file:
         soundfile.write(file, values, rate, **options)
 
 
@@ -79,7 +79,7 @@ def test_every_input_ends_in_the_output_or_the_list_of_failures(
     table = pq.read_table(clips / "made" / "x.parquet")
     expected = {}
     for name in good:
-        path = os.path.join("clips", *name.split("/"))  # noqa: PTH118
+        path = os.path.join("clips", *name.split("/"))
         expected[path.replace("\udcff", "\\xff")] = small_model.embed(clips / name)
     assert set(table["path"].to_pylist()) == set(expected)
     for path, result in expected.items():
@@ -90,7 +90,7 @@ def test_every_input_ends_in_the_output_or_the_list_of_failures(
         np.testing.assert_allclose(np.stack(rows["embedding"].to_numpy()), result.values.numpy(), atol=1e-5)
 
     failed = _failed(clips / "made" / "x.parquet.errors.csv")
-    paths = [*(os.path.join("clips", name) for name in bad), "missing.wav", "*.flac", "-nofile.wav"]  # noqa: PTH118
+    paths = [*(os.path.join("clips", name) for name in bad), "missing.wav", "*.flac", "-nofile.wav"]
     assert sorted(row[0] for row in failed) == sorted(paths)
     assert {row[2] for row in failed} == {"AudioError"}
     assert ["missing.wav", "no such file", "AudioError"] in failed

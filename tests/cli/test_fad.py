@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from vggish_pt.dumped import is_dumped, read_sample
 from vggish_pt.errors import AudioError
 from vggish_pt.fad import frechet_distance, statistics_of
-from vggish_pt.statistics import Statistics
+from vggish_pt.fad.dumped import is_dumped, read_sample
+from vggish_pt.fad.statistics import Statistics
 
 Cli = Callable[..., Any]
 pytestmark = pytest.mark.filterwarnings("ignore::vggish_pt.errors.AudioWarning")

@@ -11,11 +11,11 @@ import pytest
 from loopback import Server, good, sha256, small_checkpoint
 from typer.testing import CliRunner
 
-from vggish_pt import cache, registry
 from vggish_pt.cli.weights import app
-from vggish_pt.download import Download
 from vggish_pt.errors import DownloadError, WeightsError
-from vggish_pt.registry import Entry, Smoke
+from vggish_pt.pretrained import cache, registry
+from vggish_pt.pretrained.download import Download
+from vggish_pt.pretrained.registry import Entry, Smoke
 
 
 @pytest.fixture

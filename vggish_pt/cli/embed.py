@@ -59,7 +59,7 @@ def embed(
     layer: Annotated[
         str,
         typer.Option(
-            help="Where to read the network: conv1, conv2, conv3, conv4, fc1, fc2, embedding (its end), or fused (several).",
+            help="Where to read the network: conv1 to conv4, fc1, fc2, embedding (its end), or fused (several layers).",
             metavar="LAYER",
         ),
     ] = "embedding",
@@ -112,10 +112,11 @@ def embed(
 
     Example: vggish-pt embed sounds --out embeddings.parquet
     """
-    from vggish_pt import dump, output, registry
+    from vggish_pt import dump, output
     from vggish_pt.cli.progress import Progress
     from vggish_pt.devices import check_device_name
     from vggish_pt.inputs import find_inputs
+    from vggish_pt.pretrained import registry
     from vggish_pt.settings import EmbedSettings
 
     # All that can be wrong is found out before torch loads and before the first file is read.

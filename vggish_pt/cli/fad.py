@@ -15,7 +15,7 @@ from vggish_pt.errors import AudioError, SettingsError
 
 if TYPE_CHECKING:
     from vggish_pt.cli.progress import Progress
-    from vggish_pt.dumped import Sample
+    from vggish_pt.fad.dumped import Sample
     from vggish_pt.inputs import Inputs
     from vggish_pt.model import VGGish
     from vggish_pt.output.rows import Failure
@@ -105,9 +105,9 @@ def fad(
     Example: vggish-pt fad real/ generated/ --weights audioset --infinite --bootstrap 1000
     """
     from vggish_pt.fad import frechet_distance, too_small
+    from vggish_pt.fad.statistics import check_name
+    from vggish_pt.fad.whole_file import check_file
     from vggish_pt.settings import EmbedSettings
-    from vggish_pt.statistics import check_name
-    from vggish_pt.whole_file import check_file
 
     # All that can be wrong is found out before torch loads and before the first file is read.
     if postprocess not in ("none", "pca"):
@@ -167,9 +167,9 @@ def _read(
     """Reads or embeds each side; keeps the evaluation's embeddings where an option needs them."""
     from vggish_pt.cli.progress import Progress
     from vggish_pt.devices import check_device_name
-    from vggish_pt.dumped import Sample, is_dumped, read_sample
+    from vggish_pt.fad.dumped import Sample, is_dumped, read_sample
+    from vggish_pt.fad.statistics import Statistics, check_same
     from vggish_pt.inputs import find_inputs
-    from vggish_pt.statistics import Statistics, check_same
 
     weights, device, workers = how
     check_device_name(device)
@@ -197,9 +197,10 @@ def _read(
 
 
 def _load(weights: str, device: str, settings: EmbedSettings) -> tuple[VGGish, dict[str, Any]]:
-    from vggish_pt import dump, registry
+    from vggish_pt import dump
     from vggish_pt.devices import choose_device
     from vggish_pt.model import VGGish
+    from vggish_pt.pretrained import registry
 
     folder = registry.resolve(weights)
     model = VGGish.from_pretrained(folder, device=choose_device(device))
@@ -244,7 +245,7 @@ def _write_scores(sides: list[Sample], path: Path, overwrite: bool) -> dict[str,
     import io
 
     from vggish_pt.fad import per_file
-    from vggish_pt.whole_file import whole_file
+    from vggish_pt.fad.whole_file import whole_file
 
     if not sides[1].statistics.files:
         raise SettingsError(f"{sides[1].name}: --per-file needs the names of the files, which these embeddings lack")

@@ -29,10 +29,10 @@ def plot(
 
     Example: vggish-pt plot dog.wav --layer conv3
     """
-    from vggish_pt import registry
     from vggish_pt.layers import check_layer
     from vggish_pt.optional import require
     from vggish_pt.picture import check_picture, save
+    from vggish_pt.pretrained import registry
     from vggish_pt.windows import hop_frames
 
     hop_frames(hop)

@@ -103,9 +103,9 @@ def stream(
 
     Example: ffmpeg -i URL -f wav - | vggish-pt stream
     """
-    from vggish_pt import registry
+    from vggish_pt.audio.pcm import check_encoding
     from vggish_pt.devices import check_device_name
-    from vggish_pt.pcm import check_encoding
+    from vggish_pt.pretrained import registry
     from vggish_pt.settings import EmbedSettings
 
     settings = EmbedSettings(hop, pad, None, layer, postprocess, resampler)  # type: ignore[arg-type]
@@ -178,7 +178,7 @@ def _read() -> bytes:
 def _raw(
     signals: _Signals, channels: int, encoding: str, length: int | None = None, data: bytes | None = b""
 ) -> Iterator[NDArray[Any]]:
-    from vggish_pt.pcm import Pcm
+    from vggish_pt.audio.pcm import Pcm
 
     pcm = Pcm(channels, encoding, length)
     while data is not None:
@@ -189,8 +189,8 @@ def _raw(
 
 
 def _wav(signals: _Signals) -> tuple[int, int, Iterator[NDArray[Any]]]:
-    from vggish_pt.pcm import read_wav_header
-    from vggish_pt.samples import check_format
+    from vggish_pt.audio.pcm import read_wav_header
+    from vggish_pt.audio.samples import check_format
 
     data = b""
     while (header := read_wav_header(data, _NAME)) is None:
@@ -209,7 +209,7 @@ def _wav(signals: _Signals) -> tuple[int, int, Iterator[NDArray[Any]]]:
 def _listen(
     signals: _Signals, stack: contextlib.ExitStack, sample_rate: int | None, channels: int
 ) -> tuple[int, int, Iterator[NDArray[Any]]]:
-    from vggish_pt.microphone import Microphone
+    from vggish_pt.audio.microphone import Microphone
 
     microphone = stack.enter_context(Microphone(sample_rate, channels))
 

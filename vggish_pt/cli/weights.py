@@ -19,7 +19,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     """Shows names, licences, sources, sizes, digests, and what is on this machine."""
     from dataclasses import asdict
 
-    from vggish_pt import cache, registry
+    from vggish_pt.pretrained import cache, registry
 
     rows = []
     for entry in registry.entries().values():
@@ -45,7 +45,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
 @app.command()
 def download(name: _Name, revision: _Revision = None) -> None:
     """Downloads weights unless they are here already, and prints their folder."""
-    from vggish_pt import registry
+    from vggish_pt.pretrained import registry
 
     typer.echo(registry.resolve(name, revision=revision))
 
@@ -53,7 +53,7 @@ def download(name: _Name, revision: _Revision = None) -> None:
 @app.command()
 def path(name: _Name, revision: _Revision = None) -> None:
     """Prints the folder of weights that are on this machine; never uses the network."""
-    from vggish_pt import registry
+    from vggish_pt.pretrained import registry
 
     typer.echo(registry.resolve(name, revision=revision, local_files_only=True))
 
@@ -65,7 +65,7 @@ def verify(
     ] = None,
 ) -> None:
     """Checks weights on this machine: files against their digests, output against known numbers."""
-    from vggish_pt import cache, registry
+    from vggish_pt.pretrained import cache, registry
 
     known = registry.entries()
     if name is not None and name not in known:

@@ -1,0 +1,203 @@
+"""Audio in: a path, file object, bytes, array or tensor → blocks of one channel at the source's own rate.
+
+Integers are scaled as the reference does (int16 by 1/32768) and channels are averaged, both in float64. Nothing holds
+more than a block of a file at a time.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggish_pt.audio.decode import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder, open_file
+from vggish_pt.audio.samples import LevelCheck, as_array, channels_first, check_format, mono, scaled, whole_rate
+from vggish_pt.audio.view import View, buffered
+from vggish_pt.errors import AudioError, SettingsError
+from vggish_pt.resample import Waveform
+
+if TYPE_CHECKING:
+    import torch
+
+AudioLike: TypeAlias = Union[
+    str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, NDArray[Any], "torch.Tensor"
+]
+"""What can be embedded: a path, the bytes of an audio file, a binary file object, an array or a tensor."""
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+class Audio:
+    """Opened audio: a context manager whose :meth:`blocks` gives the samples.
+
+    Attributes:
+        name: how errors call it.
+        sample_rate: hertz.
+        channels: how many, before they are averaged.
+        frames: samples per channel that the source promises; None if it does not say.
+        container: name of the file format, or "array".
+        encoding: name of the codec, sample format or dtype.
+        decoded: samples per channel that :meth:`blocks` has given so far.
+    """
+
+    def __init__(self, name: str, decoder: Decoder) -> None:
+        self.name = name
+        self._decoder = decoder
+        self.sample_rate = decoder.sample_rate
+        self.channels = decoder.channels
+        self.frames = decoder.frames
+        self.container = decoder.container
+        self.encoding = decoder.encoding
+        self.decoded = 0
+        try:
+            check_format(name, self.sample_rate, self.channels)
+        except AudioError:
+            self.close()
+            raise
+
+    def blocks(self) -> Iterator[Waveform]:
+        """Iterates over the samples, once.
+
+        Yields:
+            (n,) float64, the mean of the channels.
+
+        Raises:
+            AudioError: damaged, empty or non-finite audio.
+        """
+        level = LevelCheck(self.name, self.sample_rate)
+        for block in self._decoder.blocks:
+            level.check(block, self.decoded)
+            self.decoded += len(block)
+            yield mono(block)
+        if self.decoded == 0:
+            raise AudioError(f"{self.name}: no samples in it; the audio is empty", self.name)
+
+    def close(self) -> None:
+        """Releases the source."""
+        self._decoder.close()
+
+    def __enter__(self) -> Audio:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_audio(
+    source: AudioLike,
+    sample_rate: float | None = None,
+    *,
+    name: str | None = None,
+    allow_truncated: bool = False,
+) -> Audio:
+    """Opens audio of any kind.
+
+    Args:
+        source: a path, bytes of an audio file, a binary file object (read to its end if it can't seek; left open),
+            or an array or tensor (T,) or (channels, T), floating point in [-1, 1] or integer PCM (int8, int16,
+            int32, or uint8 centred on 128).
+        sample_rate: hertz; needed for arrays and tensors, not allowed otherwise.
+        name: how errors call it; None for the path, or "bytes", "array" and the like.
+        allow_truncated: True gives what a truncated or damaged file still holds, with an :class:`AudioWarning`.
+
+    Raises:
+        AudioError: missing, unreadable, empty, damaged, or not audio.
+        SettingsError: a sample rate that is missing, needless or no whole positive number; an array of
+            another shape or type.
+    """
+    array = as_array(source)
+    if array is not None:
+        return Audio(name or "array", _open_array(array, sample_rate, name or "array"))
+    if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) and not hasattr(source, "read"):
+        raise SettingsError(
+            f"cannot embed a {type(source).__name__}; give a path, bytes, a binary file object, an array or a tensor"
+        )
+    if sample_rate is not None:
+        raise SettingsError("sample_rate is for arrays and tensors; a file says its own")
+    if isinstance(source, str | os.PathLike):
+        path = Path(os.fsdecode(source))
+        label = name or display_name(source)
+        file = _open_path(path, label)
+        return _decoded(file, path, label, allow_truncated)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _decoded(io.BytesIO(source), None, name or "bytes", allow_truncated)
+    label = name or display_name(getattr(source, "name", None) or "file object")
+    return _decoded(_seekable(source, label), None, label, allow_truncated)
+
+
+def display_name(path: object) -> str:
+    """A path as one line of printable text, whatever is in it: control characters and stray bytes are escaped."""
+    text = os.fsdecode(path) if isinstance(path, bytes | os.PathLike) else str(path)
+    return _UNPRINTABLE.sub(_escape, text) or "''"
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python passes on a byte that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return found[0].encode("unicode_escape").decode()
+
+
+def _decoded(file: BinaryIO, path: Path | None, name: str, allow_truncated: bool) -> Audio:
+    try:
+        return Audio(name, open_file(file, path, name, allow_truncated=allow_truncated))
+    except BaseException as error:
+        file.close()
+        if isinstance(error, OSError) and not isinstance(error, AudioError):
+            raise AudioError(f"{name}: cannot be read ({error.strerror or error})", name) from error
+        raise
+
+
+def _open_path(path: Path, name: str) -> BinaryIO:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise AudioError(f"{name}: is a folder, not an audio file", name)
+        if not stat.S_ISREG(mode):
+            raise AudioError(f"{name}: is no regular file; save the audio to a file first, or pass a file object", name)
+        return path.open("rb")
+    except FileNotFoundError:
+        hint = "; addresses are not fetched, download the file first" if "://" in name else ""
+        raise AudioError(f"{name}: no such file{hint}", name) from None
+    except (OSError, ValueError) as error:
+        raise AudioError(f"{name}: cannot be opened ({getattr(error, 'strerror', None) or error})", name) from None
+
+
+def _seekable(file: Any, name: str) -> BinaryIO:
+    try:
+        data = file.read(0)
+        if not isinstance(data, bytes):
+            raise SettingsError(f"{name}: the file object gives text; open it in binary mode ('rb')")
+        if file.seekable():
+            return buffered(View(file))
+        spooled = tempfile.SpooledTemporaryFile(max_size=1 << 24)  # noqa: SIM115 (closed by the decoder)
+        while chunk := file.read(1 << 20):
+            spooled.write(chunk)
+        spooled.seek(0)
+        return spooled  # type: ignore[return-value]
+    except (OSError, AttributeError, ValueError, TypeError) as error:
+        if isinstance(error, SettingsError):
+            raise
+        raise AudioError(f"{name}: the file object cannot be read ({error})", name) from error
+
+
+def _open_array(array: NDArray[Any], sample_rate: float | None, name: str) -> Decoder:
+    if sample_rate is None:
+        raise SettingsError(f"{name}: an array needs its sample rate; pass sample_rate=, in hertz")
+    rate = whole_rate(sample_rate)
+    array = channels_first(array, name)
+    return Decoder(rate, len(array), array.shape[1], "array", array.dtype.name, _array_blocks(array), lambda: None)
+
+
+def _array_blocks(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+    size = max(MIN_BLOCK_FRAMES, BLOCK_VALUES // len(array))
+    for start in range(0, array.shape[1], size):
+        yield scaled(array[:, start : start + size])

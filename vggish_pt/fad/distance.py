@@ -1,0 +1,279 @@
+"""Fréchet audio distance (Kilgour et al., 2019): how far apart two sets of embeddings lie, as Gaussians.
+
+    FAD = |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^(1/2))
+
+With ``Ci = Ai.T @ Ai`` the trace of that root is the sum of the singular values of ``A1 @ A2.T``. So no root of a
+matrix is taken, which is ill-conditioned where windows are few, and nothing is added to the covariances.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggish_pt.errors import AudioWarning, SettingsError, VGGishError
+from vggish_pt.fad.statistics import Statistics, check_same
+
+Embedded: TypeAlias = Any
+"""Statistics; an array or tensor (n, d); :class:`~vggish_pt.Embeddings`; the path of embeddings that
+``vggish-pt embed`` wrote, or of saved statistics; or an iterable of arrays, tensors or Embeddings, one for each file,
+as ``embed_iter`` gives."""
+
+_SIZES = 10
+_DRAWS = 8
+_FEWEST_FILES = 10
+
+
+def frechet_audio_distance(reference: Embedded, evaluation: Embedded) -> float:
+    """Fréchet audio distance between two sets of embeddings.
+
+    >>> frechet_audio_distance(model.embed_iter(real), model.embed_iter(generated))    # doctest: +SKIP
+
+    Args:
+        reference: the sound to compare with; see :data:`Embedded`.
+        evaluation: the sound to judge.
+
+    Returns:
+        The distance, at least 0, in squared units of the embedding.
+
+    Raises:
+        SettingsError: fewer than two windows, other dimensions, or other weights or settings where these are known.
+        AudioError: embeddings that are not finite, or cannot be read.
+        VGGishError: an error among the results of ``embed_iter``.
+
+    Warns:
+        AudioWarning: fewer windows than a covariance needs to have full rank.
+    """
+    return frechet_distance(statistics_of(reference), statistics_of(evaluation))
+
+
+def statistics_of(embedded: Embedded) -> Statistics:
+    """Statistics of embeddings in whatever form they are.
+
+    Args:
+        embedded: see :data:`Embedded`.
+
+    Raises:
+        SettingsError: none of these forms.
+        AudioError: embeddings that are not finite, or cannot be read.
+    """
+    if isinstance(embedded, Statistics):
+        return embedded
+    if isinstance(embedded, str | os.PathLike):
+        from vggish_pt.fad.dumped import read_sample
+
+        return read_sample(os.fspath(embedded)).statistics
+    statistics = Statistics()
+    if _is_block(embedded):
+        statistics.update(_array(embedded))
+    elif isinstance(embedded, Iterable):
+        for part in embedded:
+            if isinstance(part, VGGishError):
+                raise part
+            statistics.update(_array(part), files=1)
+    else:
+        raise SettingsError(
+            f"embeddings are an array, a path, Statistics or many arrays, not {type(embedded).__name__}"
+        )
+    return statistics
+
+
+def _is_block(embedded: object) -> bool:
+    return hasattr(embedded, "shape") or (hasattr(embedded, "values") and hasattr(embedded, "start"))
+
+
+def _array(embedded: Any) -> NDArray[Any]:
+    values = embedded.values if hasattr(embedded, "start") and hasattr(embedded, "end") else embedded
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().double()
+    return np.asarray(values)
+
+
+def frechet_distance(
+    reference: Statistics, evaluation: Statistics, names: tuple[str, str] = ("reference", "evaluation")
+) -> float:
+    """Fréchet distance between the Gaussians that two statistics describe.
+
+    Args:
+        reference: the one.
+        evaluation: the other.
+        names: how errors and warnings call them.
+
+    Raises:
+        SettingsError: fewer than two windows, or statistics that must not be compared.
+
+    Warns:
+        AudioWarning: fewer windows than a covariance needs to have full rank.
+    """
+    check_same(reference, evaluation, names)
+    for statistics, name in ((reference, names[0]), (evaluation, names[1])):
+        if statistics.windows < 2:
+            raise SettingsError(f"{name}: FAD needs at least two windows, not {statistics.windows}; add sound")
+        if (text := too_small(statistics)) is not None:
+            warnings.warn(AudioWarning(f"{name}: {text}"), stacklevel=2)
+    return _distance(reference, evaluation)
+
+
+def too_small(statistics: Statistics) -> str | None:
+    """Why a sample is too small for its FAD to mean much; None if it is not."""
+    windows, needed = statistics.windows, statistics.dimensions + 1
+    if windows >= needed:
+        return None
+    return (
+        f"{windows} windows are fewer than {needed} ({statistics.dimensions} dimensions + 1), so the covariance has "
+        f"rank {windows - 1} at most and FAD says more about the number of windows than about the sound"
+    )
+
+
+def _distance(first: Statistics, second: Statistics) -> float:
+    a = first.factor / np.sqrt(first.windows - 1)
+    b = second.factor / np.sqrt(second.windows - 1)
+    shift = first.mean - second.mean
+    shared = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    distance = shift @ shift + np.square(a).sum() + np.square(b).sum() - 2.0 * shared
+    return max(0.0, float(distance))  # rounding alone can make it negative: of the traces, some 1e-15
+
+
+@dataclass(frozen=True)
+class Extrapolated:
+    """FAD for an infinite evaluation set.
+
+    Attributes:
+        value: where the line meets 1/n = 0. Of sets that are alike it scatters about 0, so it may be negative.
+        slope: of the line, per 1/window.
+        r2: how well the line fits: 1 is perfectly.
+        unit: what was drawn, "files" or "windows".
+        points: (n, 2), windows and their FAD, of which the line was made.
+    """
+
+    value: float
+    slope: float
+    r2: float
+    unit: str
+    points: NDArray[np.float64]
+
+
+def extrapolate(reference: Statistics, files: Sequence[NDArray[Any]], *, seed: int = 0) -> Extrapolated:
+    """FAD for infinitely many windows like those of the evaluation set (Chong & Forsyth 2020; Gui et al. 2024).
+
+    FAD of a finite sample is too large, by about c/n. So FAD is computed for parts of the sample, and the straight line
+    through these points over 1/n is followed to 0. Parts of half the sample to all of it are drawn without replacement,
+    each size several times; whole files where there are ten or more, as windows of a file are alike. Drawing with
+    replacement, as fadtk does, leaves the bias of the sample itself in.
+
+    Args:
+        reference: the sound to compare with. Its own bias stays, so it should be large.
+        files: the evaluation set, an array (n, d) for each file.
+        seed: of the drawing.
+
+    Raises:
+        SettingsError: too few windows for the half of them to have a covariance of full rank, or no match.
+    """
+    pool = _Pool(files)
+    total = sum(map(len, files))
+    needed = 2 * (reference.dimensions + 1)
+    if total < needed:
+        raise SettingsError(
+            f"FAD for infinitely many windows needs at least {needed} in the evaluation set (two for each of "
+            f"{reference.dimensions} dimensions + 1), not {total}"
+        )
+    rng = np.random.default_rng(seed)
+    points = []
+    for size in np.unique(np.linspace(pool.size / 2, pool.size, _SIZES).astype(int)):
+        draws = _DRAWS if size < pool.size else 1
+        samples = [pool.take(rng.permutation(pool.size)[:size]) for _ in range(draws)]
+        points.append(
+            (np.mean([s.windows for s in samples]), np.mean([_distance(reference, sample) for sample in samples]))
+        )
+    table = np.array(points)
+    inverse, distances = 1.0 / table[:, 0], table[:, 1]
+    slope, value = np.polyfit(inverse, distances, 1)
+    spread = np.square(distances - distances.mean()).sum()
+    residual = np.square(distances - (slope * inverse + value)).sum()
+    return Extrapolated(float(value), float(slope), float(1.0 - residual / spread) if spread else 1.0, pool.unit, table)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """How far FAD would move with another evaluation set of the same kind and size.
+
+    Attributes:
+        low: lower end.
+        high: upper end.
+        level: share of such sets for which it would lie between, such as 0.95.
+        samples: how many were drawn.
+        unit: what was drawn, "files" or "windows".
+    """
+
+    low: float
+    high: float
+    level: float
+    samples: int
+    unit: str
+
+
+def bootstrap(
+    reference: Statistics, files: Sequence[NDArray[Any]], samples: int, *, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Bootstrap interval of FAD over the evaluation set; the reference is held fixed.
+
+    Files are drawn with replacement, as many as there are (windows where there are fewer than ten files). A set with
+    repetitions holds fewer different windows, which makes its FAD larger; that excess, the mean over the sets less the
+    FAD of the whole, is taken off both ends.
+
+    Args:
+        reference: the sound to compare with.
+        files: the evaluation set, an array (n, d) for each file.
+        samples: how many sets to draw.
+        seed: of the drawing.
+        level: of the interval.
+
+    Raises:
+        SettingsError: fewer than 10 samples, or a level that is none.
+    """
+    if samples < 10 or not 0.0 < level < 1.0:
+        raise SettingsError(f"a bootstrap needs at least 10 samples and a level in (0, 1), not {samples} and {level}")
+    pool = _Pool(files)
+    rng = np.random.default_rng(seed)
+    whole = _distance(reference, pool.take(np.arange(pool.size)))
+    drawn = [_distance(reference, pool.take(rng.integers(pool.size, size=pool.size))) for _ in range(samples)]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - (np.mean(drawn) - whole)
+    return Interval(max(0.0, float(low)), max(0.0, float(high)), level, samples, pool.unit)
+
+
+def per_file(reference: Statistics, files: Sequence[NDArray[Any]]) -> list[float | None]:
+    """FAD of each file of the evaluation set by itself against the reference (Gui et al. 2024); None below two windows.
+
+    Args:
+        reference: the sound to compare with.
+        files: an array (n, d) for each file.
+    """
+    return [_distance(reference, _sample(values)) if len(values) > 1 else None for values in files]
+
+
+class _Pool:
+    """What samples are drawn from: files, or windows where files are few."""
+
+    def __init__(self, files: Sequence[NDArray[Any]]) -> None:
+        whole_files = len(files) >= _FEWEST_FILES
+        self.unit = "files" if whole_files else "windows"
+        self._values = np.concatenate(list(files))
+        ends = np.cumsum([len(values) for values in files])
+        self._parts = np.split(np.arange(len(self._values)), ends[:-1]) if whole_files else None
+        self.size = len(files) if whole_files else len(self._values)
+
+    def take(self, units: NDArray[np.int64]) -> Statistics:
+        rows = units if self._parts is None else np.concatenate([self._parts[i] for i in units])
+        return _sample(self._values[rows])
+
+
+def _sample(values: NDArray[Any]) -> Statistics:
+    statistics = Statistics()
+    statistics.update(values)
+    return statistics

@@ -1,0 +1,1 @@
+"""Weights by name: the registry, downloads and their cache, and the Hub."""

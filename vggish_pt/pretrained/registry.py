@@ -1,0 +1,212 @@
+"""Weights by name: a name, folder or Hub repository → a model folder on this machine.
+
+The names are in ``weights/registry.toml``. Nothing here imports torch; only a download touches the network.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache as memoized
+from pathlib import Path
+from typing import Any
+
+from vggish_pt.errors import WeightsError
+from vggish_pt.pretrained.download import Download
+
+REGISTRY_NAME = "registry.toml"
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Smoke:
+    """Known statistics of a model's output on 3 s of a 1 kHz sine of amplitude 1 at 16 kHz.
+
+    Attributes:
+        embedding_mean: mean over all embeddings.
+        embedding_std: their (population) standard deviation.
+        postprocessed_mean: mean of the 8-bit values.
+        postprocessed_std: their (population) standard deviation.
+        tolerance: by which fraction of itself each may be off.
+    """
+
+    embedding_mean: float
+    embedding_std: float
+    postprocessed_mean: float
+    postprocessed_std: float
+    tolerance: float = 0.1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Weights that have a name. Either ``folder`` or ``checkpoint`` is set.
+
+    Attributes:
+        name: what to call them.
+        license: SPDX expression.
+        source: where they come from, for people.
+        megabytes: size, roughly.
+        folder: name of the folder inside ``weights/``, of weights that ship with the package.
+        sha256: digest of the ``model.safetensors`` in it.
+        checkpoint: where the checkpoint can be had, of weights that are downloaded.
+        pca: where the PCA parameters can be had.
+        smoke: known numbers of the converted model.
+    """
+
+    name: str
+    license: str
+    source: str
+    megabytes: float
+    folder: str | None = None
+    sha256: str | None = None
+    checkpoint: tuple[Download, ...] = ()
+    pca: tuple[Download, ...] = ()
+    smoke: Smoke | None = None
+
+    def __post_init__(self) -> None:
+        for label, text in (("name", self.name), ("folder", self.folder or self.name)):
+            if not isinstance(text, str) or not _NAME.fullmatch(text):
+                raise WeightsError(
+                    f"{text!r} cannot be a registry {label}: lower-case letters, digits, '.', '_' and '-'"
+                )
+        if bool(self.folder) == bool(self.checkpoint):
+            raise WeightsError(f"{self.name}: a registry entry has either a folder or places to get a checkpoint from")
+        if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
+            raise WeightsError(f"{self.name}: {self.sha256!r} is no SHA-256 (64 hexadecimal digits)")
+
+    @property
+    def digest(self) -> str | None:
+        """What identifies the weights: of the embedded model's tensors, or of the published checkpoint."""
+        if self.checkpoint:
+            return self.checkpoint[0].digest
+        return self.sha256 and f"sha256:{self.sha256}"
+
+
+def weights_root() -> Path:
+    """The ``weights/`` folder: inside the package in a wheel, beside it in a checkout or editable install.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "weights", package.parent / "weights"):
+        if (folder / REGISTRY_NAME).is_file():
+            return folder
+    raise WeightsError(f"{package}: the installation lacks weights/{REGISTRY_NAME}; install vggish_pt again")
+
+
+@memoized
+def entries() -> Mapping[str, Entry]:
+    """Everything that has a name.
+
+    Raises:
+        WeightsError: the registry is missing or damaged.
+    """
+    return read_registry(weights_root() / REGISTRY_NAME)
+
+
+def read_registry(path: Path) -> dict[str, Entry]:
+    """Reads a registry file.
+
+    Raises:
+        WeightsError: it cannot be read, or an entry is not as it should be.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return {name: _entry(name, table) for name, table in document.items()}
+    except (OSError, ValueError, TypeError, WeightsError) as error:
+        raise WeightsError(f"{path}: not a registry of weights ({error}); install vggish_pt again") from None
+
+
+def _entry(name: str, table: Any) -> Entry:
+    if not isinstance(table, dict) or (unknown := table.keys() - {f.name for f in fields(Entry)}):
+        raise WeightsError(f"{name}: not a table" if not isinstance(table, dict) else f"{name}: unknown {unknown}")
+    converted = dict(table)
+    for role in ("checkpoint", "pca"):
+        converted[role] = tuple(Download(**place) for place in table.get(role, ()))
+    if "smoke" in table:
+        converted["smoke"] = Smoke(**table["smoke"])
+    return Entry(name=name, **converted)
+
+
+def resolve(
+    name_or_path: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    progress: bool | None = None,
+    registry: Mapping[str, Entry] | None = None,
+) -> Path:
+    """Finds weights, and downloads them if they are not on this machine yet.
+
+    Args:
+        name_or_path: a name of the registry; else a model folder that exists; else a Hub repository
+            "user/name". A ``Path`` is always a folder.
+        revision: branch, tag or commit of a Hub repository.
+        token: access token for a Hub repository; None uses the one that ``hf auth login`` stored.
+        cache_dir: where downloads are kept; None for the user's cache folder (or ``VGGISH_PT_CACHE``; of Hub
+            repositories, that of huggingface_hub).
+        local_files_only: True never touches the network.
+        progress: whether to show progress bars on stderr; None: if it is a terminal.
+        registry: name → entry; None for the package's own.
+
+    Returns:
+        A folder with ``config.json`` and ``model.safetensors``.
+
+    Raises:
+        WeightsError: no such weights, or they are not what they should be.
+        DownloadError: they are not on this machine and cannot be downloaded; the message names the ways out.
+        OutputError: the cache cannot be written.
+    """
+    known = entries() if registry is None else registry
+    if isinstance(name_or_path, str) and name_or_path in known:
+        if revision is not None:
+            raise WeightsError(f"{name_or_path}: weights of the registry have no revisions; leave revision out")
+        return _named(known[name_or_path], cache_dir=cache_dir, local_files_only=local_files_only, progress=progress)
+    text = os.fspath(name_or_path)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise WeightsError(f"{text!r} names no weights; {_possible(known)}")
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise WeightsError(
+            f"{text}: is a file, not a model folder; make one of a checkpoint with: "
+            f"vggish-pt convert {text} --out FOLDER"
+        )
+    if isinstance(name_or_path, str) and _REPOSITORY.fullmatch(text):
+        from vggish_pt.pretrained import hub
+
+        return hub.fetch(text, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+    if isinstance(name_or_path, str) and not any(mark in text for mark in "/\\~"):
+        close = difflib.get_close_matches(text.lower(), known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise WeightsError(f"{text!r} names no weights; {hint}{_possible(known)}")
+    raise WeightsError(f"{text}: no such model folder; {_possible(known)}")
+
+
+def _possible(known: Mapping[str, Entry]) -> str:
+    names = ", ".join(map(repr, known))
+    return f'weights are one of {names}, a model folder, or a Hub repository "user/name"'
+
+
+def _named(
+    entry: Entry, *, cache_dir: str | os.PathLike[str] | None, local_files_only: bool, progress: bool | None
+) -> Path:
+    if entry.folder is None:
+        from vggish_pt.pretrained import cache
+
+        return cache.obtain(entry, cache_dir=cache_dir, local_files_only=local_files_only, progress=progress)
+    folder = weights_root() / entry.folder
+    if not (folder / "config.json").is_file():
+        raise WeightsError(f"{entry.name}: the installation lacks its files ({folder}); install vggish_pt again")
+    return folder

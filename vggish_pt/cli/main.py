@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vggish_pt.cli import convert, embed, fad, inspect, plot, stream, weights
+from vggish_pt.cli import bench, convert, embed, fad, inspect, plot, stream, weights
 from vggish_pt.cli.text import discard_output, one_line
 from vggish_pt.errors import SettingsError, VGGishError
 from vggish_pt.version import __version__
@@ -35,6 +35,7 @@ app.command("plot")(plot.plot)
 app.command("stream")(stream.stream)
 app.command("fad")(fad.fad)
 app.command("convert")(convert.convert)
+app.command("bench")(bench.bench)
 app.add_typer(weights.app, name="weights")
 
 

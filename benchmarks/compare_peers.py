@@ -349,9 +349,9 @@ def main() -> None:
     if unknown := sorted(set(pythons) - set(known)):
         sys.exit(f"no such implementation: {', '.join(unknown)} (there are {', '.join(known)})")
     interpreters = {name: pythons.get(name.partition("-")[0]) for name in THEIRS} | dict.fromkeys(OURS, sys.executable)
+    torch.set_num_threads(args.threads)
     print_machine()
     print(f"Measured with {args.threads} threads, in {'processor' if args.clock == 'cpu' else 'wall-clock'} time.\n")
-    torch.set_num_threads(args.threads)
     with TemporaryDirectory() as folder:
         material = Material(Path(folder), args)
         peers: dict[str, Peer] = {}

@@ -3,10 +3,10 @@
     python benchmarks/hops.py [--weights NAME] [--threads N] [--clock cpu]
 
 Front end: a waveform pushed through as embedding does it, in blocks, one thread; each frame is computed once, whatever
-the hop; at the smallest hops, most of it is copying windows. Network: windows of 0.96 s are computed independently. Neighbours share frames, but a convolution's zero
-padding at a window's edges reaches further inwards with every layer, and a pool halves the frames in pairs counted from
-the window's start; the last column is the share of the operations that would remain if everything that neighbours have
-in common exactly was computed once.
+the hop (at the smallest hops, most of the time goes into copying windows). Network: every window is computed on its
+own. Neighbours share frames, but a convolution's zero padding at a window's edges reaches further inwards with every
+layer, and a pool takes pairs of frames counted from the window's start; the last column is the share of the operations
+that would remain if everything that neighbours have in common exactly was computed once.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +18,20 @@ QUICK = {"seconds": 1e-3, "batch_sizes": (1,)}
 PEAK = 1e12
 
 
-@pytest.fixture(autouse=True)
-def peak(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def peak() -> Iterator[None]:
     """The peak takes seconds to measure; tests/test_machine.py does."""
-    monkeypatch.setattr(machine, "peak", lambda *_: (PEAK / 2, PEAK))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "peak", lambda *_: (PEAK / 2, PEAK))
+        yield
 
 
-@pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    path = tmp_path / "clip.flac"
-    soundfile.write(path, generated_sound(3.0), 44_100)
-    return path
+@pytest.fixture(scope="module")
+def report(small_model: VGGish) -> Report:
+    return bench(small_model, seconds=4.0, batch_sizes=(2, 1, 2))
 
 
-def test_everything_is_measured(small_model: VGGish) -> None:
-    report = bench(small_model, seconds=0.5, batch_sizes=(2, 1, 2))
+def test_everything_is_measured(small_model: VGGish, report: Report) -> None:
     precisions = ["fp32", "bf16"] if machine.has_bfloat16(torch.device("cpu")) else ["fp32"]
     assert list(report.peak) == precisions
     assert [rate.name for rate in report.host] == [
@@ -59,9 +59,11 @@ def test_everything_is_measured(small_model: VGGish) -> None:
     assert report.recommended.real_time > 0
 
 
-def test_deviations_are_those_of_the_sound(small_model: VGGish, clip: Path) -> None:
+def test_deviations_are_those_of_the_sound(small_model: VGGish, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.flac"
+    soundfile.write(clip, generated_sound(3.0), 44_100)
     report = bench(small_model, clip, **QUICK)
-    assert [rate.name for rate in report.host][0] == "decode and resample, FLAC"
+    assert report.host[0].name == "decode and resample, FLAC"
     found = {deviation.name: deviation for deviation in report.deviations}
     assert 0 < found["fp32, Winograd"].largest < 2e-5
     if "bf16" in report.peak:
@@ -74,9 +76,10 @@ def test_deviations_are_those_of_the_sound(small_model: VGGish, clip: Path) -> N
 
 
 def test_the_model_stays_as_it_was(small_model: VGGish) -> None:
-    threads = torch.get_num_threads()
+    before, values = torch.get_num_threads(), small_model.network.infer(torch.ones(1, 96, 64))
     bench(small_model, **QUICK)
-    assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == before
+    assert torch.equal(small_model.network.infer(torch.ones(1, 96, 64)), values)
     assert small_model.network.winograd
     assert {parameter.dtype for parameter in small_model.parameters()} == {torch.float32}
 
@@ -90,7 +93,7 @@ def test_without_bfloat16(small_model: VGGish, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_batches_that_take_too_long_are_left_out(small_model: VGGish) -> None:
-    report = bench(small_model, seconds=1e-6, batch_sizes=(1, 2000))
+    report = bench(small_model, seconds=1e-3, batch_sizes=(1, 2000))
     assert {rate.batch_size for rate in report.network} == {1}
     assert report.notes[-1] == "batch size 2000 was left out, as it would take too long"
 
@@ -155,12 +158,3 @@ def test_generated_sound() -> None:
     assert 0.1 < np.abs(sound).max() <= 1
     assert np.array_equal(sound, generated_sound(2.0))
     assert not np.array_equal(sound, generated_sound(2.0, seed=1))
-
-
-def test_the_report_is_plain_data(small_model: VGGish) -> None:
-    import json
-    from dataclasses import asdict
-
-    report = bench(small_model, **QUICK)
-    assert isinstance(report, Report)
-    assert json.loads(json.dumps(asdict(report)))["recommended"]["batch_size"] == 1

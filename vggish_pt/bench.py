@@ -41,7 +41,9 @@ _MIN_COSINE = 0.9999
 
 _CLIP_SECONDS = 15.0
 _CLIP_RATE = 44_100
-_CHECKED_WINDOWS = 64  # enough for every way to compute them
+_CHECKED_WINDOWS = 32  # enough for Winograd's convolutions
+
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 # Shares of the time for host, network and whole; the rest goes to loading and warming up.
 _HOST_SHARE, _NETWORK_SHARE, _WHOLE_SHARE = 0.15, 0.5, 0.15
@@ -169,19 +171,18 @@ def bench(
     if not 0 < seconds < math.inf:
         raise SettingsError(f"seconds must be above 0, not {seconds!r}")
     device = model.device
-    models = {"fp32": model}
     notes = []
-    if machine.has_bfloat16(device):
-        models["bf16"] = copy.deepcopy(model).to(torch.bfloat16)
-    else:
-        notes.append("bf16 was not measured: the processor does not support it")
     facts = machine.describe(device)
-    types = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    peaks = {precision: machine.peak(types[precision], device) for precision in models}
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(audio)] if audio is not None else _generated(Path(folder))
+        examples = _examples(model, files[0])  # first of all, as the file may be unreadable
+        models = {"fp32": model}
+        if machine.has_bfloat16(device):
+            models["bf16"] = copy.deepcopy(model).to(torch.bfloat16)
+        else:
+            notes.append("bf16 was not measured: the processor does not support it")
+        peaks = {precision: machine.peak(_TYPES[precision], device) for precision in models}
         host, per_reader = _host(model, files, seconds * _HOST_SHARE)
-        examples = _examples(model, files[0])
         deviations = _deviations(models, examples)
         network, left_out = _network(models, examples, sizes, peaks, seconds * _NETWORK_SHARE)
         notes += left_out
@@ -291,9 +292,9 @@ def _network(
     ways = [("fp32", True), ("fp32", False)] if _on_cpu(models) else [("fp32", True)]
     ways += [(name, True) for name in models if name != "fp32"]
 
-    # The largest batches are left out where a round would take too long.
+    # A batch size is left out if warming up and one round of it would take longer than all should.
     smallest = rounds({0: lambda: _run(models["fp32"], batches[sizes[0]], True)}, 0.0)[0][0] / sizes[0]
-    affordable = [size for size in sizes if size == sizes[0] or smallest * size * len(ways) * 4 <= seconds * 2]
+    affordable = [size for size in sizes if size == sizes[0] or smallest * size * len(ways) <= seconds]
     notes = [f"batch size {size} was left out, as it would take too long" for size in sizes[len(affordable) :]]
 
     keys = [(precision, winograd, size, available) for size in affordable for precision, winograd in ways]

@@ -46,7 +46,7 @@ _CHECKED_WINDOWS = 32  # enough for Winograd's convolutions
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 # Shares of the time for host, network and whole; the rest goes to loading and warming up.
-_HOST_SHARE, _NETWORK_SHARE, _WHOLE_SHARE = 0.15, 0.5, 0.15
+_HOST_SHARE, _NETWORK_SHARE, _WHOLE_SHARE = 0.1, 0.4, 0.1
 
 
 @dataclass(frozen=True)

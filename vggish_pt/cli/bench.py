@@ -74,8 +74,9 @@ def text(report: Report) -> str:
         lines.append(
             f"{name:<16} {rate.batch_size:>6} {rate.threads:>8} {rate.windows:>10.1f} {rate.spread:>7.0%} {share:>8}"
         )
-    lines.append("A window is 0.96 s of new audio. 'of peak' counts the operations of direct convolutions, of which")
-    lines.append("Winograd's need fewer (fp32 uses them for 32 windows and more).")
+    lines.append("A window is 0.96 s of new audio. 'of peak' counts the operations of direct convolutions.")
+    if on_cpu:
+        lines.append("From 32 windows on, fp32 uses Winograd's convolutions, which need fewer.")
 
     lines += ["", f"{'against fp32, direct':<24} {'largest difference':>19} {'lowest cosine':>14}"]
     lines += [f"{d.name:<24} {d.largest:>19.1e} {d.cosine:>14.7f}" for d in report.deviations]
@@ -92,6 +93,7 @@ def text(report: Report) -> str:
         deviation = next(d for d in report.deviations if d.name == best.precision)
         lines.append(
             f"{best.precision} moved values by up to {deviation.largest:.1e} on the sound measured (lowest cosine "
-            f"{deviation.cosine:.6f}); for results as exact as can be use --precision fp32"
+            f"{deviation.cosine:.6f}),\nand may move those of near silence more (--audio measures a file of yours); for "
+            "exact results use --precision fp32"
         )
     return "\n".join(lines)

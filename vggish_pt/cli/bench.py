@@ -93,7 +93,7 @@ def text(report: Report) -> str:
         deviation = next(d for d in report.deviations if d.name == best.precision)
         lines.append(
             f"{best.precision} moved values by up to {deviation.largest:.1e} on the sound measured (lowest cosine "
-            f"{deviation.cosine:.6f}),\nand may move those of near silence more (--audio measures a file of yours); for "
-            "exact results use --precision fp32"
+            f"{deviation.cosine:.6f}),\nand may move those of near silence more (--audio measures a file of yours); "
+            "for exact results use --precision fp32"
         )
     return "\n".join(lines)

@@ -12,9 +12,19 @@ import pytest
 
 from vggish_pt.prefetch import prefetch
 
+_others: set[int | None] = set()
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_others() -> None:
+    """Other tests may have left an iterator half-way, which someone still holds."""
+    _others.clear()
+    _others.update(thread.ident for thread in threading.enumerate())
+
 
 def _threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("vggish-pt-read")]
+    mine = [thread for thread in threading.enumerate() if thread.ident not in _others]
+    return [thread for thread in mine if thread.name.startswith("vggish-pt-read")]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

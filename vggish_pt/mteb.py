@@ -11,6 +11,7 @@ differs. Written for mteb 2.26.
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,9 +106,10 @@ class VGGishEncoder(AbsEncoder):  # type: ignore[misc]
         rows: list[Any] = [None] * len(clips)
         for rate in sorted(set(rates)):
             chosen = [i for i, other in enumerate(rates) if other == rate]
-            results = self.model.embed_iter([arrays[i] for i in chosen], rate, **asdict(self.settings))
-            for i, result in zip(chosen, results, strict=True):
-                rows[i] = clip_vector(result, self.pooling)
+            sources = [arrays[i] for i in chosen]
+            with closing(self.model.embed_iter(sources, rate, **asdict(self.settings))) as results:
+                for i, result in zip(chosen, results, strict=True):
+                    rows[i] = clip_vector(result, self.pooling)
         return rows
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -231,8 +232,8 @@ def _features(
     """
     model = _load(folder, folder_stamp, final_relu, str(choose_device(device)))
     sample_rate = None if isinstance(stamps, list) else stamps
-    results = model.embed_iter(clips, sample_rate, **asdict(replace(settings, batch_size=batch_size)))
-    return np.stack([clip_vector(result, pooling) for result in results])
+    with closing(model.embed_iter(clips, sample_rate, **asdict(replace(settings, batch_size=batch_size)))) as results:
+        return np.stack([clip_vector(result, pooling) for result in results])
 
 
 def _file_stamp(path: Any) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from vggish_pt.winograd import WinogradKernels
 # Windows per pass through the convolutions, whose intermediates should stay in the cache. (The fully connected layers
 # are bound by reading their weights, so they get all windows at once.)
 _CONV_BLOCK = 16
-_WINOGRAD_BLOCK_PER_THREAD = 4
+_WINOGRAD_BLOCK_PER_THREAD = 8
 
 # Below so many windows, checking that the transformed weights are still right would cost more than a percent. With many
 # threads the products become too small to share out (measured with two only).

@@ -78,3 +78,8 @@ def test_command(run_cli, tmp_path, small_folder, waveform):
     wrong = run_cli("plot", "tone.wav", "--out", "tone.gif")
     assert wrong.returncode == 2
     assert len(wrong.stderr.strip().splitlines()) == 1
+    (tmp_path / "file").touch()
+    nowhere = run_cli("plot", "tone.wav", "--weights", small_folder, "--out", "file/tone.png")
+    assert nowhere.returncode == 1
+    assert "file/tone.png: cannot be written" in nowhere.stderr
+    assert len(nowhere.stderr.strip().splitlines()) == 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vggish_pt.errors import OutputError, SettingsError
+from vggish_pt.errors import SettingsError
+from vggish_pt.whole_file import check_file, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,12 +20,11 @@ def check_picture(path: Path, *, overwrite: bool = False) -> None:
 
     Raises:
         SettingsError: an ending other than .png, .svg and .pdf.
-        OutputError: it exists and may not be replaced.
+        OutputError: it exists and may not be replaced, or its folder cannot be written to.
     """
     if path.suffix.lower() not in _DATES:
         raise SettingsError(f"{path}: a picture must end in {', '.join(_DATES)}")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already; choose another name, or allow to overwrite it (--overwrite)")
+    check_file(path, overwrite=overwrite)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -41,10 +41,5 @@ def save(figure: Figure, path: Path) -> None:
     check_picture(path, overwrite=True)
     ending = path.suffix.lower()
     options: dict[str, Any] = {"metadata": {key: None}} if (key := _DATES[ending]) else {}
-    staged = path.with_name(f".{path.name}.tmp")
-    try:
-        figure.savefig(staged, format=ending.lstrip("."), dpi=110, **options)
-        staged.replace(path)
-    except OSError as error:
-        staged.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with whole_file(path, overwrite=True) as file:
+        figure.savefig(file, format=ending.lstrip("."), dpi=110, **options)

@@ -106,8 +106,8 @@ def fad(
     """
     from vggish_pt.fad import frechet_distance, too_small
     from vggish_pt.fad.statistics import check_name
-    from vggish_pt.fad.whole_file import check_file
     from vggish_pt.settings import EmbedSettings
+    from vggish_pt.whole_file import check_file
 
     # All that can be wrong is found out before torch loads and before the first file is read.
     if postprocess not in ("none", "pca"):
@@ -245,7 +245,7 @@ def _write_scores(sides: list[Sample], path: Path, overwrite: bool) -> dict[str,
     import io
 
     from vggish_pt.fad import per_file
-    from vggish_pt.fad.whole_file import whole_file
+    from vggish_pt.whole_file import whole_file
 
     if not sides[1].statistics.files:
         raise SettingsError(f"{sides[1].name}: --per-file needs the names of the files, which these embeddings lack")

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.fad.npy import NpyReader
-from vggish_pt.fad.whole_file import whole_file
+from vggish_pt.whole_file import whole_file
 
 MAX_DIMENSIONS = 4096
 """Of an embedding: those of the fully connected layers. A convolutional layer's covariance would take gigabytes."""

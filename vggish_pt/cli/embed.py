@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vggish_pt.cli.options import Device, Hop, Resampler, Weights
 from vggish_pt.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -33,21 +34,8 @@ def embed(
             metavar="PATH",
         ),
     ],
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="'audioset' (Google's, downloaded on first use), 'synthetic' (ships with the package), a model "
-            "folder, or a Hugging Face Hub repository user/name.",
-            metavar="NAME",
-        ),
-    ] = "audioset",
-    hop: Annotated[
-        float,
-        typer.Option(
-            help="Seconds from the start of one window to the next, a multiple of 0.01; a window has 0.975 s.",
-            metavar="SECONDS",
-        ),
-    ] = 0.96,
+    weights: Weights = "audioset",
+    hop: Hop = 0.96,
     pad: Annotated[
         str,
         typer.Option(
@@ -74,20 +62,12 @@ def embed(
     pool: Annotated[
         str, typer.Option(help="none: a row for each window; mean: a row for each file.", metavar="none|mean")
     ] = "none",
-    resampler: Annotated[
-        str,
-        typer.Option(
-            help="How to get to 16 kHz: soxr (fast), resampy (equal to Google's code) or torchaudio.", metavar="NAME"
-        ),
-    ] = "soxr",
+    resampler: Resampler = "soxr",
     fmt: Annotated[
         str | None,
         typer.Option("--format", help="Left out: by the ending of --out.", metavar="parquet|npz|npy"),
     ] = None,
-    device: Annotated[
-        str,
-        typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps.", metavar="DEVICE"),
-    ] = "auto",
+    device: Device = "auto",
     precision: Annotated[
         str,
         typer.Option(help="Of the network's arithmetic; bf16 is faster and less exact.", metavar="fp32|bf16"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from vggish_pt.cli.options import Device, Hop, Resampler, Weights
 from vggish_pt.cli.text import discard_output
 from vggish_pt.errors import AudioError, AudioWarning, OutputError, SettingsError
 
@@ -51,21 +52,8 @@ def stream(
     microphone: Annotated[
         bool, typer.Option("--microphone", help="Listen to the default microphone (extra mic).")
     ] = False,
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="'audioset' (Google's, downloaded on first use), 'synthetic' (ships with the package), a model "
-            "folder, or a Hugging Face Hub repository user/name.",
-            metavar="NAME",
-        ),
-    ] = "audioset",
-    hop: Annotated[
-        float,
-        typer.Option(
-            help="Seconds from the start of one window to the next, a multiple of 0.01; a window has 0.975 s.",
-            metavar="SECONDS",
-        ),
-    ] = 0.96,
+    weights: Weights = "audioset",
+    hop: Hop = 0.96,
     pad: Annotated[
         str,
         typer.Option(
@@ -85,16 +73,8 @@ def stream(
         str | None,
         typer.Option(help="pca: whiten and clip to [-2, 2]; uint8: that, in 8 bits.", metavar="pca|uint8"),
     ] = None,
-    resampler: Annotated[
-        str,
-        typer.Option(
-            help="How to get to 16 kHz: soxr (fast), resampy (equal to Google's code) or torchaudio.", metavar="NAME"
-        ),
-    ] = "soxr",
-    device: Annotated[
-        str,
-        typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps.", metavar="DEVICE"),
-    ] = "auto",
+    resampler: Resampler = "soxr",
+    device: Device = "auto",
 ) -> None:
     """Embed sound as it arrives, a line of JSON for each window: its number, start and end in seconds, and embedding.
 

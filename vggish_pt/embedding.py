@@ -31,6 +31,7 @@ from vggish_pt.windows import window_times
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
+    from vggish_pt.item import Item, Opener
     from vggish_pt.model import VGGish
 
 DEFAULT_BATCH_SIZE = 256
@@ -83,9 +84,9 @@ _Piece: TypeAlias = "_Opened | Tensor | _Ended | VGGishError"
 
 @dataclass
 class _Task:
-    source: AudioLike
+    source: AudioLike | Opener
     name: str | None
-    sample_rate: float | None
+    sample_rate: float | None = None
 
 
 def is_many(source: object) -> bool:
@@ -126,6 +127,36 @@ def embed_sources(
         for i, source in enumerate(sources)
     )
     return _run(model, tasks, settings, workers)
+
+
+def embed_items(
+    model: VGGish, items: Iterable[Item], settings: EmbedSettings, *, workers: int = 1
+) -> Generator[tuple[Item, Embeddings | VGGishError]]:
+    """Embeds the inputs of a data set; closing the iterator early stops its threads.
+
+    Args:
+        model: the model.
+        items: any iterable; it is read as far ahead as needed to fill batches.
+        settings: what decides the numbers.
+        workers: threads that read ahead; 0 for none.
+
+    Yields:
+        Each input with its embeddings, or the error that says why there are none.
+
+    Raises:
+        SettingsError: settings that do not fit the model.
+    """
+    check_model(model, settings)
+    taken: deque[Item] = deque()
+
+    def tasks() -> Generator[_Task]:
+        for item in items:
+            taken.append(item)
+            yield _Task(item.path if item.source is None else item.source, display_name(item.path))
+
+    with closing(_run(model, tasks(), settings, workers)) as results:
+        for result in results:
+            yield taken.popleft(), result
 
 
 def check_model(model: VGGish, settings: EmbedSettings) -> None:

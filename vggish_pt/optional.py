@@ -7,7 +7,18 @@ from types import ModuleType
 
 from vggish_pt.errors import MissingDependencyError
 
-_EXTRAS = {"av": "av", "resampy": "resampy", "mteb": "mteb", "matplotlib": "plot", "sounddevice": "mic"}
+_EXTRAS = {
+    "av": "av",
+    "resampy": "resampy",
+    "mteb": "mteb",
+    "matplotlib": "plot",
+    "sounddevice": "mic",
+    "s3fs": "s3",
+    "ray": "ray",
+    "lightning": "classify",
+    "skops": "classify",
+    "tensorboard": "classify",
+}
 _TORCHAUDIO_ADVICE = (
     'install matching builds, for example: pip install "torch==2.11.0" "torchaudio==2.11.0", or do without it '
     '(resampler="soxr")'

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vggish_pt.first_conv import FirstConv2d
+
 
 class Kernels(Protocol):
     """How a layer is computed."""
@@ -90,12 +92,12 @@ def _onednn_offers() -> bool:
 
 def _onednn_takes(layers: list[nn.Module]) -> bool:
     # A layer of another class, or with hooks, does more than its weights say.
-    if any(type(layer) not in (nn.Conv2d, nn.Linear) for layer in layers):
+    if any(type(layer) not in (FirstConv2d, nn.Conv2d, nn.Linear) for layer in layers):
         return False
     if any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers):
         return False
-    parameters = [parameter for layer in layers for parameter in layer.parameters()]
-    kinds = {(parameter.device.type, parameter.dtype) for parameter in parameters}
-    if kinds == {("cpu", torch.bfloat16)}:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return kinds == {("cpu", torch.float32)}
+    kinds = {(p.device.type, p.dtype, isinstance(layer, FirstConv2d)) for layer in layers for p in layer.parameters()}
+    if {kind for kind in kinds if not kind[2]} == {("cpu", torch.bfloat16, False)}:
+        supported = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return supported and all(device == "cpu" for device, _, _ in kinds)
+    return {kind[:2] for kind in kinds} == {("cpu", torch.float32)}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vggish_pt import constants as c
 from vggish_pt.errors import SettingsError
+from vggish_pt.first_conv import FirstConv2d
 from vggish_pt.fusion import fuse, over_time
 from vggish_pt.kernels import ONEDNN_KERNELS, TORCH_KERNELS, Kernels, inference_kernels
 from vggish_pt.layers import check_layer, fused_stages
@@ -54,7 +55,7 @@ class Network(nn.Module):
         self.final_relu = final_relu
         self.winograd = True
         self._winograd: WinogradKernels | None = None
-        self.conv1 = nn.Conv2d(1, 64, 3, padding=1)
+        self.conv1 = FirstConv2d(1, 64, 3, padding=1)
         self.conv2 = nn.Conv2d(64, 128, 3, padding=1)
         self.conv3_1 = nn.Conv2d(128, 256, 3, padding=1)
         self.conv3_2 = nn.Conv2d(256, 256, 3, padding=1)
@@ -76,10 +77,14 @@ class Network(nn.Module):
             Name and output of each stage, (n, channels, time, frequency): blocks after their pool (conv1 to conv4),
             and in blocks of two convolutions each of them after its ReLU (conv3_1, conv3_2, conv4_1, conv4_2).
         """
-        x = examples
+        # The first layer may be of a wider type than the others; see FirstConv2d.
+        wide, narrow = self.conv1.weight.dtype, self.conv2.weight.dtype
+        x = examples.to(wide)
         for block, names in _BLOCKS.items():
             for name in names:
                 x = kernels.conv(getattr(self, name), x)
+                if name == "conv1" and narrow != wide:
+                    x = x.to(narrow)
                 if name != block:
                     yield name, x
             x = kernels.pool(x)
@@ -148,7 +153,7 @@ class Network(nn.Module):
         kernels = inference_kernels(self.children())
         threads = torch.get_num_threads()
         worth_it = windows >= _WINOGRAD_MIN_WINDOWS and threads <= _WINOGRAD_MAX_THREADS
-        if not (self.winograd and worth_it and kernels is ONEDNN_KERNELS and self.conv1.weight.dtype == torch.float32):
+        if not (self.winograd and worth_it and kernels is ONEDNN_KERNELS and self.conv2.weight.dtype == torch.float32):
             return kernels, _CONV_BLOCK
         if self._winograd is None or not self._winograd.fits(self.children()):
             self._winograd = WinogradKernels(self.children())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class FirstConv2d(nn.Conv2d):
-    """A convolution that ``.to(torch.bfloat16)`` and ``.half()`` leave in float32; other casts and moves act as usual."""
+    """A convolution that ``.to(torch.bfloat16)`` and ``.half()`` leave in float32; other casts act as usual."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FirstConv2d:
         def kept_wide(tensor: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ def fetch(
     token: str | bool | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
+    measure: Callable[[Path], int] | None = None,
 ) -> Path:
     """Downloads ``config.json`` and ``model.safetensors`` of a repository, unless the cache has them.
 
@@ -38,6 +39,7 @@ def fetch(
         token: access token; None uses the stored one.
         cache_dir: the cache; None for that of huggingface_hub (``HF_HOME``).
         local_files_only: True never touches the network.
+        measure: how many bytes the tensors can have that a folder's ``config.json`` describes; None for a VGGish's.
 
     Returns:
         The model folder.
@@ -54,7 +56,7 @@ def fetch(
         why = f"{_endpoint()}: {lost[_endpoint()]}"
     else:
         with _translated(repo_id, revision):
-            return _download(place, revision, token)
+            return _download(place, revision, token, measure or _model_bytes)
     with _translated(repo_id, revision):
         cached = _cached(place, revision)
     if cached:
@@ -93,21 +95,50 @@ def push(
     """
     from vggish_pt.storage import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, read_model
 
+    config, _ = read_model(folder)
+    card = folder / CARD_NAME
+    contents: dict[str, Path | bytes] = {name: folder / name for name in (CONFIG_NAME, WEIGHTS_NAME)}
+    contents[CARD_NAME] = card if card.is_file() else model_card(config).encode()
+    return upload(contents, repo_id, message="Upload VGGish model", token=token, private=private, revision=revision)
+
+
+def upload(
+    contents: Mapping[str, Path | bytes],
+    repo_id: str,
+    *,
+    message: str,
+    token: str | bool | None = None,
+    private: bool = False,
+    revision: str | None = None,
+) -> str:
+    """Uploads files as one commit.
+
+    Args:
+        contents: name in the repository → file, or what is to be in it.
+        repo_id: "user/name"; made if it does not exist.
+        message: of the commit.
+        token: access token; None uses the stored one.
+        private: whether a new repository is private.
+        revision: branch to commit to; None for the main branch.
+
+    Returns:
+        The commit's address.
+
+    Raises:
+        WeightsError: the Hub refuses.
+        DownloadError: the Hub cannot be reached.
+    """
     if variable := reach.offline_variable():
         raise WeightsError(f"{repo_id}: cannot push, {variable} is set")
     if lost := reach.unreachable([_endpoint()]):
         raise DownloadError(f"{repo_id}: cannot push, {_endpoint()}: {lost[_endpoint()]}")
-    config, _ = read_model(folder)
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    card = folder / CARD_NAME
-    contents: dict[str, Path | bytes] = {name: folder / name for name in (CONFIG_NAME, WEIGHTS_NAME)}
-    contents[CARD_NAME] = card if card.is_file() else model_card(config).encode()
     operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in contents.items()]
     api = HfApi(token=token)
     with _translated(repo_id, revision, "upload"):
         api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.create_commit(repo_id, operations, commit_message="Upload VGGish model", revision=revision)
+        commit = api.create_commit(repo_id, operations, commit_message=message, revision=revision)
     return str(commit.commit_url)
 
 
@@ -155,7 +186,16 @@ def _endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
 
 
-def _download(place: dict[str, Any], revision: str | None, token: str | bool | None) -> Path:
+def _model_bytes(folder: Path) -> int:
+    from vggish_pt import storage
+
+    shapes = storage.tensor_shapes(storage.read_config(folder)) | storage.PCA_SHAPES
+    return 8 * sum(map(math.prod, shapes.values()))
+
+
+def _download(
+    place: dict[str, Any], revision: str | None, token: str | bool | None, measure: Callable[[Path], int]
+) -> Path:
     from huggingface_hub import HfApi, hf_hub_download
 
     from vggish_pt import storage
@@ -167,8 +207,7 @@ def _download(place: dict[str, Any], revision: str | None, token: str | bool | N
             raise WeightsError(f"{place['repo_id']}: holds no VGGish model ({name} is missing)")
     _check_size(place, storage.CONFIG_NAME, sizes, _HEADER_BYTES)
     folder = Path(hf_hub_download(filename=storage.CONFIG_NAME, revision=revision, token=token, **place)).parent
-    shapes = storage.tensor_shapes(storage.read_config(folder)) | storage.PCA_SHAPES
-    _check_size(place, storage.WEIGHTS_NAME, sizes, _HEADER_BYTES + 8 * sum(map(math.prod, shapes.values())))
+    _check_size(place, storage.WEIGHTS_NAME, sizes, _HEADER_BYTES + measure(folder))
     # The folder is named after the commit: both files are of the same one, whatever happens to the branch.
     hf_hub_download(filename=storage.WEIGHTS_NAME, revision=folder.name, token=token, **place)
     return folder

@@ -183,7 +183,7 @@ def resolve(
             f"{text}: is a file, not a model folder; make one of a checkpoint with: "
             f"vggish-pt convert {text} --out FOLDER"
         )
-    if isinstance(name_or_path, str) and _REPOSITORY.fullmatch(text):
+    if isinstance(name_or_path, str) and is_repository(text):
         from vggish_pt.pretrained import hub
 
         return hub.fetch(text, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
@@ -192,6 +192,11 @@ def resolve(
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise WeightsError(f"{text!r} names no weights; {hint}{_possible(known)}")
     raise WeightsError(f"{text}: no such model folder; {_possible(known)}")
+
+
+def is_repository(text: str) -> bool:
+    """Whether a text has the form of a Hub repository, "user/name"."""
+    return _REPOSITORY.fullmatch(text) is not None
 
 
 def _possible(known: Mapping[str, Entry]) -> str:

@@ -1,0 +1,198 @@
+"""What distinguishes one classifier from another: the contents of a run folder's ``config.json``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from vggish_pt import constants as c
+from vggish_pt.config import VGGishConfig
+from vggish_pt.errors import CheckpointError, SettingsError
+from vggish_pt.layers import check_layer
+from vggish_pt.resample import ResamplerName, check_resampler
+from vggish_pt.version import __version__
+from vggish_pt.windows import Pad, check_pad, hop_frames
+
+MODEL_TYPE = "vggish_pt_classifier"
+FORMAT_VERSION = 1
+
+HeadKind = Literal["linear", "mlp", "attention"]
+Activation = Literal["auto", "relu", "gelu", "none"]
+
+MAX_LABELS = 100_000
+MAX_HIDDEN = 1 << 16
+DEFAULT_FEATURES = "fused:conv4"
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """How a classifier's audio becomes windows.
+
+    Attributes:
+        hop: seconds from the start of one window to the next, a multiple of 0.01.
+        pad: "short", "drop" or "tail"; see :data:`vggish_pt.windows.Pad`.
+        resampler: "soxr", "resampy" or "torchaudio".
+
+    Raises:
+        SettingsError: a value outside what it may be.
+    """
+
+    hop: float = c.DEFAULT_HOP_SECONDS
+    pad: Pad = "short"
+    resampler: ResamplerName = "soxr"
+
+    def __post_init__(self) -> None:
+        hop_frames(self.hop)
+        check_pad(self.pad)
+        check_resampler(self.resampler)
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """What stands on top of the backbone.
+
+    Attributes:
+        kind: "linear", "mlp" (one hidden layer), or "attention" (over windows); see :mod:`vggish_pt.classify.heads`.
+        features: the layer that the head sees, any of :func:`vggish_pt.layers.check_layer`. Of a convolutional layer
+            it sees the mean and the maximum over time and frequency.
+        activation: what the features go through first. "auto" is a ReLU for an embedding that has none (VGGish's
+            embedding is pre-activation) and nothing for layers that end in one.
+        hidden: width of the hidden layer of "mlp", and of the attention of "attention".
+        dropout: share of the features that training leaves out, from 0 to below 1.
+
+    Raises:
+        SettingsError: a value outside what it may be.
+    """
+
+    kind: HeadKind = "linear"
+    features: str = DEFAULT_FEATURES
+    activation: Activation = "auto"
+    hidden: int = 256
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(HeadKind):
+            raise SettingsError(f"head must be one of {', '.join(get_args(HeadKind))}, not {self.kind!r}")
+        check_layer(self.features)
+        if self.activation not in get_args(Activation):
+            raise SettingsError(f"activation must be one of {', '.join(get_args(Activation))}, not {self.activation!r}")
+        if isinstance(self.hidden, bool) or not isinstance(self.hidden, int) or not 1 <= self.hidden <= MAX_HIDDEN:
+            raise SettingsError(f"hidden must be a whole number from 1 to {MAX_HIDDEN}, not {self.hidden!r}")
+        number = isinstance(self.dropout, int | float) and not isinstance(self.dropout, bool)
+        if not number or not 0 <= self.dropout < 1:
+            raise SettingsError(f"dropout must be from 0 to below 1, not {self.dropout!r}")
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Configuration of a classifier.
+
+    Attributes:
+        labels: names of the classes, in the order of the scores.
+        multilabel: whether a clip may have any number of labels (sigmoid), or has exactly one (softmax).
+        head: :class:`HeadConfig`.
+        settings: :class:`WindowSettings`.
+        backbone: configuration of the network below.
+        training: how it was trained: settings and figures. Free-form, JSON types.
+
+    Raises:
+        SettingsError: labels that are empty, doubled or not strings, or fewer than there must be.
+    """
+
+    labels: tuple[str, ...]
+    multilabel: bool = False
+    head: HeadConfig = field(default_factory=HeadConfig)
+    settings: WindowSettings = field(default_factory=WindowSettings)
+    backbone: VGGishConfig = field(default_factory=VGGishConfig)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if any(not isinstance(label, str) or not label for label in self.labels):
+            raise SettingsError("labels must be strings, none of them empty")
+        if len(set(self.labels)) != len(self.labels):
+            raise SettingsError("labels must differ from each other")
+        if not isinstance(self.multilabel, bool):
+            raise SettingsError(f"multilabel must be true or false, not {self.multilabel!r}")
+        least = 1 if self.multilabel else 2
+        if not least <= len(self.labels) <= MAX_LABELS:
+            raise SettingsError(
+                f"a classifier needs at least {least} and at most {MAX_LABELS} classes, not {len(self.labels)}"
+            )
+
+    @property
+    def task(self) -> str:
+        """ "single-label" or "multi-label"."""
+        return "multi-label" if self.multilabel else "single-label"
+
+    def to_json(self) -> str:
+        """The text of ``config.json``."""
+        document = {
+            "model_type": MODEL_TYPE,
+            "format_version": FORMAT_VERSION,
+            "vggish_pt": __version__,
+            "task": self.task,
+            "labels": list(self.labels),
+            "head": asdict(self.head),
+            "settings": asdict(self.settings),
+            "backbone": asdict(self.backbone),
+            "training": self.training,
+        }
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, origin: str = "config.json") -> ClassifierConfig:
+        """Reads the text of a ``config.json``.
+
+        Args:
+            text: the file's contents.
+            origin: how to name the file in errors.
+
+        Raises:
+            CheckpointError: not a classifier's configuration, or one of a newer format.
+        """
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{origin}: not valid JSON ({error}); the run folder is damaged") from None
+        if isinstance(document, dict) and document.get("model_type") == "vggish":
+            raise CheckpointError(
+                f"{origin}: an extractor's weights, not a classifier; train one with: vggish-pt train DATA --out RUN"
+            )
+        if not isinstance(document, dict) or document.get("model_type") != MODEL_TYPE:
+            raise CheckpointError(f'{origin}: not a classifier (its "model_type" is not "{MODEL_TYPE}")')
+        version = document.get("format_version")
+        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+            raise CheckpointError(f'{origin}: "format_version" must be a positive whole number, not {version!r}')
+        if version > FORMAT_VERSION:
+            raise CheckpointError(
+                f"{origin}: written by a newer vggish_pt (format {version}, this one reads up to {FORMAT_VERSION}); "
+                "upgrade with: pip install --upgrade vggish_pt"
+            )
+        try:
+            if document.get("task") not in ("single-label", "multi-label"):
+                raise SettingsError(f'"task" must be "single-label" or "multi-label", not {document.get("task")!r}')
+            if not isinstance(document.get("labels"), list):
+                raise SettingsError('"labels" must be a list')
+            return cls(
+                labels=tuple(document["labels"]),
+                multilabel=document["task"] == "multi-label",
+                head=HeadConfig(**_known(HeadConfig, document, "head")),
+                settings=WindowSettings(**_known(WindowSettings, document, "settings")),
+                backbone=VGGishConfig(**_known(VGGishConfig, document, "backbone")),
+                training=_object(document, "training"),
+            )
+        except (CheckpointError, SettingsError) as error:
+            raise CheckpointError(f"{origin}: {error}; the run folder is damaged") from None
+
+
+def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    if not isinstance(value, dict):
+        raise SettingsError(f'"{key}" must be an object, not {value!r}')
+    return value
+
+
+def _known(kind: type[Any], document: dict[str, Any], key: str) -> dict[str, Any]:
+    names = {f.name for f in fields(kind)}
+    return {name: value for name, value in _object(document, key).items() if name in names}

@@ -1,0 +1,126 @@
+"""Heads: features of a clip's windows → one logit for each class.
+
+Every head scores windows too. The clip's logits are a mean of its windows': plain for "linear" and "mlp", weighted
+for "attention".
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vggish_pt.classify.config import Activation, HeadConfig
+from vggish_pt.config import VGGishConfig
+from vggish_pt.layers import fused_stages, layer_shape
+
+
+def feature_size(features: str, config: VGGishConfig) -> int:
+    """How many numbers :func:`pool_map` leaves of a window at that layer."""
+    shape = layer_shape(features, config)
+    return 2 * shape[0] if len(shape) == 3 else shape[0]
+
+
+def pool_map(values: Tensor) -> Tensor:
+    """A vector for each window.
+
+    Args:
+        values: (n, d), returned as they are; or (n, channels, time, frequency), of which the mean and the maximum over
+            time and frequency are taken.
+
+    Returns:
+        (n, d) or (n, 2 * channels).
+    """
+    return torch.cat([values.mean(dim=(2, 3)), values.amax(dim=(2, 3))], dim=1) if values.ndim == 4 else values
+
+
+def make_activation(name: Activation, features: str, config: VGGishConfig) -> nn.Module:
+    """What the features go through first; see :class:`~vggish_pt.classify.config.HeadConfig`.
+
+    Args:
+        name: "auto", "relu", "gelu" or "none".
+        features: the layer; a fusion counts as pre-activation if the embedding is in it.
+        config: says whether the embedding has a ReLU already.
+    """
+    if name == "auto":
+        bare = "embedding" in (fused_stages(features) or (features,)) and not config.final_relu
+        name = "relu" if bare else "none"
+    return {"relu": nn.ReLU(), "gelu": nn.GELU(), "none": nn.Identity()}[name]
+
+
+class Head(nn.Module):
+    """Features of windows → logits of windows and clips.
+
+    Args:
+        size: how many numbers describe a window.
+        classes: how many classes there are.
+        config: kind, hidden width and dropout.
+        activation: applied first.
+
+    Attributes:
+        attention: the attention's logits for each window and class, or None for a plain mean over windows. The gated
+            form of Ilse et al., "Attention-based Deep Multiple Instance Learning" (ICML 2018), with one weight for
+            each class as in Kong et al., "Audio Set Classification with Attention Model" (ICASSP 2018).
+    """
+
+    def __init__(self, size: int, classes: int, config: HeadConfig, activation: nn.Module) -> None:
+        super().__init__()
+        self.activation = activation
+        self.norm = nn.LayerNorm(size)  # layers differ in scale by orders of magnitude, and weights from each other
+        self.dropout = nn.Dropout(config.dropout)
+        self.hidden: nn.Sequential | None = None
+        if config.kind == "mlp":
+            self.hidden = nn.Sequential(nn.Linear(size, config.hidden), nn.ReLU(), nn.Dropout(config.dropout))
+        self.output = nn.Linear(size if self.hidden is None else config.hidden, classes)
+        self.attention = _GatedAttention(size, config.hidden, classes) if config.kind == "attention" else None
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits of clips.
+
+        Args:
+            features: (b, w, size) floating point.
+            mask: (b, w) bool, True where there is a window; each clip has one at least. None if all are there.
+
+        Returns:
+            (b, classes) float32.
+        """
+        x = self._prepare(features)
+        logits = self._logits(x)
+        if self.attention is None:
+            if mask is None:
+                return logits.mean(dim=1)
+            there = mask.unsqueeze(-1).to(logits.dtype)
+            return (logits * there).sum(dim=1) / there.sum(dim=1).clamp_min(1)
+        weights = self.attention(x).float()
+        if mask is not None:
+            weights = weights.masked_fill(~mask.unsqueeze(-1), float("-inf"))
+        return (weights.softmax(dim=1) * logits).sum(dim=1)
+
+    def windows(self, features: Tensor) -> Tensor:
+        """Logits of windows: (..., size) → (..., classes) float32."""
+        return self._logits(self._prepare(features))
+
+    def _prepare(self, features: Tensor) -> Tensor:
+        # Masked windows may hold anything finite. The norm is computed in float32 whatever the precision.
+        x: Tensor = self.dropout(self.norm(self.activation(features).to(self.norm.weight.dtype)))
+        return x
+
+    def _logits(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.output(x if self.hidden is None else self.hidden(x))
+        return logits.float()
+
+
+class _GatedAttention(nn.Module):
+    """Which windows count: (..., size) → (..., classes), before the softmax over windows."""
+
+    def __init__(self, size: int, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.value = nn.Linear(size, hidden)
+        self.gate = nn.Linear(size, hidden)
+        self.score = nn.Linear(hidden, classes)
+        nn.init.zeros_(self.score.weight)  # begins as the plain mean
+        nn.init.zeros_(self.score.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the class says."""
+        scores: Tensor = self.score(torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x)))
+        return scores

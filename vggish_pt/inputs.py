@@ -11,6 +11,9 @@ from pathlib import Path
 
 from vggish_pt.audio import display_name
 from vggish_pt.errors import AudioError
+from vggish_pt.item import path_text
+
+__all__ = ["AUDIO_SUFFIXES", "Inputs", "find_inputs", "path_text"]
 
 AUDIO_SUFFIXES = frozenset(
     f".{ending}"
@@ -21,11 +24,6 @@ AUDIO_SUFFIXES = frozenset(
     )
 )
 """File name endings that count as audio when a folder is searched. A file that is named itself is always tried."""
-
-
-def path_text(path: str) -> str:
-    """A path as it is written into outputs: itself, but that bytes which are no UTF-8 are escaped."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @dataclass

@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +29,11 @@ MIN_BLOCK_FRAMES = 256
 _UNKNOWN_FRAMES = 1 << 60  # libsndfile gives 2**63 - 1 where a FLAC's header leaves the length open
 
 
+# Where libsndfile finds a sample without decoding all before it, and decodes from there on just as from the start.
+_PLAIN = frozenset(("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"))
+_SEEKABLE = dict.fromkeys(("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"), _PLAIN)
+
+
 @dataclass
 class Decoder:
     """An opened audio file.
@@ -40,6 +46,7 @@ class Decoder:
         encoding: name of the sample format or codec.
         blocks: iterates over (n, channels) float64 blocks in [-1, 1].
         close: releases the file.
+        seek: goes to a sample exactly, before the first block is taken; None where that cannot be had.
     """
 
     sample_rate: int
@@ -49,6 +56,7 @@ class Decoder:
     encoding: str
     blocks: Iterator[NDArray[np.float64]]
     close: Callable[[], None]
+    seek: Callable[[int], None] | None = None
 
 
 def open_file(file: BinaryIO, path: Path | None, name: str, *, allow_truncated: bool = False) -> Decoder:
@@ -166,14 +174,29 @@ def _open_sndfile(file: BinaryIO, path: Path | None, promise: Promise) -> Decode
         opened.close()
         file.close()
 
-    blocks = _read(opened, view, promise)
-    return Decoder(opened.samplerate, opened.channels, frames, opened.format, opened.subtype, blocks, close)
+    exact = frames is not None and opened.subtype in _SEEKABLE.get(opened.format, ())
+    blocks = _read(opened, view, promise, seekable=exact)
+    seek = partial(_seek, opened, view, promise) if exact else None
+    return Decoder(opened.samplerate, opened.channels, frames, opened.format, opened.subtype, blocks, close, seek)
 
 
-def _read(opened: Any, view: QuietView, promise: Promise) -> Iterator[NDArray[np.float64]]:
+def _seek(opened: Any, view: QuietView, promise: Promise, frame: int) -> None:
     import soundfile
 
-    decoded = 0
+    try:
+        opened.seek(frame)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        reason = view.error or getattr(error, "error_string", str(error)).rstrip(".")
+        message = (
+            f"{promise.name}: damaged or truncated: nothing is found at {frame / opened.samplerate:.3f} s ({reason})"
+        )
+        raise AudioError(message, promise.name) from None
+
+
+def _read(opened: Any, view: QuietView, promise: Promise, *, seekable: bool) -> Iterator[NDArray[np.float64]]:
+    import soundfile
+
+    decoded = opened.tell() if seekable else 0
     size = max(MIN_BLOCK_FRAMES, BLOCK_VALUES // opened.channels)
     while True:
         block = np.full((size, opened.channels), np.nan)

@@ -12,6 +12,7 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
 
@@ -19,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt.audio.decode import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder, open_file
+from vggish_pt.audio.part import Part
 from vggish_pt.audio.samples import LevelCheck, as_array, channels_first, check_format, mono, scaled, whole_rate
 from vggish_pt.audio.view import View, buffered
 from vggish_pt.errors import AudioError, SettingsError
+from vggish_pt.item import Opener
 from vggish_pt.resample import Waveform
 
 if TYPE_CHECKING:
@@ -36,19 +39,19 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Audio:
-    """Opened audio: a context manager whose :meth:`blocks` gives the samples.
+    """Opened audio, or a part of it: a context manager whose :meth:`blocks` gives the samples.
 
     Attributes:
         name: how errors call it.
         sample_rate: hertz.
         channels: how many, before they are averaged.
-        frames: samples per channel that the source promises; None if it does not say.
+        frames: samples per channel that the whole source promises; None if it does not say.
         container: name of the file format, or "array".
         encoding: name of the codec, sample format or dtype.
         decoded: samples per channel that :meth:`blocks` has given so far.
     """
 
-    def __init__(self, name: str, decoder: Decoder) -> None:
+    def __init__(self, name: str, decoder: Decoder, part: Part | None = None) -> None:
         self.name = name
         self._decoder = decoder
         self.sample_rate = decoder.sample_rate
@@ -57,6 +60,7 @@ class Audio:
         self.container = decoder.container
         self.encoding = decoder.encoding
         self.decoded = 0
+        self._part = part or Part()
         try:
             check_format(name, self.sample_rate, self.channels)
         except AudioError:
@@ -70,11 +74,11 @@ class Audio:
             (n,) float64, the mean of the channels.
 
         Raises:
-            AudioError: damaged, empty or non-finite audio.
+            AudioError: damaged, empty or non-finite audio, or a part that lies behind its end.
         """
         level = LevelCheck(self.name, self.sample_rate)
-        for block in self._decoder.blocks:
-            level.check(block, self.decoded)
+        for position, block in self._part.blocks(self._decoder, self.name):
+            level.check(block, position)
             self.decoded += len(block)
             yield mono(block)
         if self.decoded == 0:
@@ -92,30 +96,44 @@ class Audio:
 
 
 def open_audio(
-    source: AudioLike,
+    source: AudioLike | Opener,
     sample_rate: float | None = None,
     *,
     name: str | None = None,
     allow_truncated: bool = False,
+    start: float | None = None,
+    end: float | None = None,
 ) -> Audio:
-    """Opens audio of any kind.
+    """Opens audio of any kind, or a part of it.
+
+    Of a part, the samples are exactly ``x[round(start * rate):round(end * rate)]`` of those of the whole, ``x``. What
+    lies before it is passed over without decoding where the format allows that, and what follows is never read.
 
     Args:
         source: a path, bytes of an audio file, a binary file object (read to its end if it can't seek; left open),
             or an array or tensor (T,) or (channels, T), floating point in [-1, 1] or integer PCM (int8, int16,
-            int32, or uint8 centred on 128).
+            int32, or uint8 centred on 128). An :class:`~vggish_pt.item.Opener` is opened, and closed at the end.
         sample_rate: hertz; needed for arrays and tensors, not allowed otherwise.
         name: how errors call it; None for the path, or "bytes", "array" and the like.
         allow_truncated: True gives what a truncated or damaged file still holds, with an :class:`AudioWarning`.
+        start: seconds at which the part begins; None for the beginning.
+        end: seconds at which it ends; None for the end. Where the source ends earlier, so does the part, with an
+            :class:`AudioWarning` if more than 0.1 s is missing.
 
     Raises:
-        AudioError: missing, unreadable, empty, damaged, or not audio.
+        AudioError: missing, unreadable, empty, damaged, or not audio. That a part lies behind the end is found out
+            when its blocks are read.
         SettingsError: a sample rate that is missing, needless or no whole positive number; an array of
-            another shape or type.
+            another shape or type; a part that begins before 0 or ends before it begins.
     """
+    part = Part(start, end)
     array = as_array(source)
     if array is not None:
-        return Audio(name or "array", _open_array(array, sample_rate, name or "array"))
+        return Audio(name or "array", _open_array(array, sample_rate, name or "array"), part)
+    if isinstance(source, Opener) and not hasattr(source, "read") and not isinstance(source, os.PathLike):
+        if sample_rate is not None:
+            raise SettingsError("sample_rate is for arrays and tensors; a file says its own")
+        return _open_opener(source, name or "file", allow_truncated, part)
     if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) and not hasattr(source, "read"):
         raise SettingsError(
             f"cannot embed a {type(source).__name__}; give a path, bytes, a binary file object, an array or a tensor"
@@ -126,11 +144,11 @@ def open_audio(
         path = Path(os.fsdecode(source))
         label = name or display_name(source)
         file = _open_path(path, label)
-        return _decoded(file, path, label, allow_truncated)
+        return _decoded(file, path, label, allow_truncated, part)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decoded(io.BytesIO(source), None, name or "bytes", allow_truncated)
+        return _decoded(io.BytesIO(source), None, name or "bytes", allow_truncated, part)
     label = name or display_name(getattr(source, "name", None) or "file object")
-    return _decoded(_seekable(source, label), None, label, allow_truncated)
+    return _decoded(_seekable(source, label), None, label, allow_truncated, part)
 
 
 def display_name(path: object) -> str:
@@ -146,9 +164,30 @@ def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
 
 
-def _decoded(file: BinaryIO, path: Path | None, name: str, allow_truncated: bool) -> Audio:
+def _open_opener(opener: Opener, name: str, allow_truncated: bool, part: Part) -> Audio:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(opener.open())
+        except OSError as error:
+            raise AudioError(f"{name}: cannot be opened ({error.strerror or error})", name) from error
+        decoder = _decoded_file(file, None, name, allow_truncated)
+        close, held = decoder.close, stack.pop_all()
+
+        def close_both() -> None:
+            with held:
+                close()
+
+        decoder.close = close_both
+        return Audio(name, decoder, part)
+
+
+def _decoded(file: BinaryIO, path: Path | None, name: str, allow_truncated: bool, part: Part) -> Audio:
+    return Audio(name, _decoded_file(file, path, name, allow_truncated), part)
+
+
+def _decoded_file(file: BinaryIO, path: Path | None, name: str, allow_truncated: bool) -> Decoder:
     try:
-        return Audio(name, open_file(file, path, name, allow_truncated=allow_truncated))
+        return open_file(file, path, name, allow_truncated=allow_truncated)
     except BaseException as error:
         file.close()
         if isinstance(error, OSError) and not isinstance(error, AudioError):

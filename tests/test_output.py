@@ -36,7 +36,9 @@ def _some(layout: Layout = LAYOUT) -> list[Rows]:
 
 def _write(path: Path, rows: list[Rows], layout: Layout = LAYOUT, **options: Any) -> None:
     failures = options.pop("failures", ())
-    with output.open_output(path, output.choose_format(path), layout, **options) as out:
+    fmt = output.choose_format(path)
+    assert fmt is not None
+    with output.open_output(path, fmt, layout, **options) as out:
         for r in rows:
             out.write(r)
         out.finish(failures)
@@ -105,22 +107,6 @@ def test_layers_of_more_dimensions_are_flattened(tmp_path: Path) -> None:
     assert np.load(tmp_path / "x.npz", allow_pickle=False)["embedding"].shape == (3, 6, 4, 512)
 
 
-def test_a_folder_has_parts_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vggish_pt.output.parquet._PART_BYTES", 5 * 512)
-    folder = tmp_path / "made" / "out"
-    rows = [_rows("a.wav", 2), _rows("b.wav", 13), _rows("c.wav", 5)]
-    _write(folder, rows, failures=[Failure("d.wav", "gone", "AudioError")])
-    parts = sorted(folder.glob("part-*"))
-    assert [part.name for part in parts] == [f"part-{i:05d}.parquet" for i in range(4)]
-    assert [pq.read_metadata(part).num_rows for part in parts] == [5, 5, 5, 5]
-    assert sorted(f.name for f in folder.iterdir()) == ["_errors.csv", *(part.name for part in parts)]
-    _check_table(pq.read_table(folder), rows, pa.float32())  # readers pass over the list of failures
-
-    _write(folder, rows[:1], overwrite=True)
-    assert [f.name for f in folder.iterdir()] == ["part-00000.parquet"]
-    _check_table(pq.read_table(folder), rows[:1], pa.float32())
-
-
 def test_npz(tmp_path: Path) -> None:
     _write(tmp_path / "x.npz", _some())
     with np.load(tmp_path / "x.npz", allow_pickle=False) as archive:
@@ -149,24 +135,29 @@ def test_npy_and_its_index(tmp_path: Path) -> None:
 
 
 def test_formats_by_ending() -> None:
-    for name, fmt in (("x.parquet", "parquet"), ("x.NPZ", "npz"), ("a.b/x.npy", "npy"), ("x", None), (".x", None)):
-        assert output.choose_format(Path(name)) == fmt
+    for name, fmt in (
+        *(("x.parquet", "parquet"), ("x.NPZ", "npz"), ("a.b/x.npy", "npy"), ("x.tfrecord", "tfrecord")),
+        *(("x", None), (".x", None), ("s3://bucket/x", None)),
+    ):
+        assert output.choose_format(name) == fmt
     assert output.choose_format(Path("x"), "npz") == "npz"
     assert output.choose_format(Path("x.bin"), "npz") == "npz"
     for path, given, message in (
         ("x.csv", None, "x.csv: unknown ending .csv; use .parquet, .npz or .npy"),
-        ("x", "csv", "format must be one of parquet, npz, npy, not 'csv'"),
+        ("x", "csv", "format must be one of parquet, npz, npy, tfrecord, not 'csv'"),
+        ("s3://b/x.npz", None, "s3://b/x.npz: at an address there can be a folder of parts, but no single file"),
+        ("s3://b/x", "parquet", "s3://b/x: at an address there can be a folder of parts, but no single file"),
         ("x.npy", "npz", "x.npy: the ending is not that of format 'npz'"),
     ):
         with pytest.raises(SettingsError, match=message):
             output.choose_format(Path(path), given)
 
 
-OUTPUTS: list[tuple[str, Format | None]] = [("x.parquet", "parquet"), ("x.npz", "npz"), ("x.npy", "npy"), ("x", None)]
+OUTPUTS: list[tuple[str, Format]] = [("x.parquet", "parquet"), ("x.npz", "npz"), ("x.npy", "npy")]
 
 
 @pytest.mark.parametrize(("name", "fmt"), OUTPUTS)
-def test_existing_outputs(tmp_path: Path, name: str, fmt: Format | None) -> None:
+def test_existing_outputs(tmp_path: Path, name: str, fmt: Format) -> None:
     path = tmp_path / "new" / name
     _write(path, _some(), failures=[Failure("f", "r", "t")])
     before = _everything(tmp_path)
@@ -189,7 +180,7 @@ def test_existing_outputs(tmp_path: Path, name: str, fmt: Format | None) -> None
 
 
 @pytest.mark.parametrize(("name", "fmt"), OUTPUTS)
-def test_nothing_stays_of_an_output_that_is_not_finished(tmp_path: Path, name: str, fmt: Format | None) -> None:
+def test_nothing_stays_of_an_output_that_is_not_finished(tmp_path: Path, name: str, fmt: Format) -> None:
     with pytest.raises(ZeroDivisionError), output.open_output(tmp_path / "a" / "b" / name, fmt, LAYOUT) as out:
         out.write(_rows("a.wav", 3))
         assert any(tmp_path.rglob("*.tmp"))
@@ -198,14 +189,14 @@ def test_nothing_stays_of_an_output_that_is_not_finished(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize(("name", "fmt"), OUTPUTS)
-def test_without_rows_there_is_only_the_list_of_failures(tmp_path: Path, name: str, fmt: Format | None) -> None:
+def test_without_rows_there_is_only_the_list_of_failures(tmp_path: Path, name: str, fmt: Format) -> None:
     path = tmp_path / name
-    errors = output.errors_path(path, fmt)
+    errors = Path(output.errors_path(path, fmt))
     failures = [Failure("f", "r", "t")]
     _write(path, [], failures=failures)
     assert list(_everything(tmp_path)) == [str(errors.relative_to(tmp_path))]
     first = errors.read_bytes()
-    output.write_errors(path, fmt, failures)
+    output.write_errors(path, failures)
     assert errors.read_bytes() == first
     _write(path, _some())  # the list alone is no output that would have to be overwritten
     assert not errors.exists()
@@ -213,7 +204,7 @@ def test_without_rows_there_is_only_the_list_of_failures(tmp_path: Path, name: s
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of a process")
 @pytest.mark.parametrize(("name", "fmt"), OUTPUTS)
-def test_a_disk_that_fills_up(tmp_path: Path, name: str, fmt: Format | None, limit_files: Callable[[int], Any]) -> None:
+def test_a_disk_that_fills_up(tmp_path: Path, name: str, fmt: Format, limit_files: Callable[[int], Any]) -> None:
     path = tmp_path / name
     _write(path, _some()[:2])
     before = _everything(tmp_path)
@@ -261,22 +252,6 @@ def test_several_files_change_places_all_or_none(tmp_path: Path, monkeypatch: py
     assert _everything(tmp_path) == before
 
 
-def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
-    for name in ("notes.txt", "part-00000-spark.parquet", "part-00000.parquet/x", "errors.csv"):
-        folder = tmp_path / name.replace("/", "_") / "out"
-        (folder / name).parent.mkdir(parents=True)
-        (folder / name).write_text("mine")
-        with pytest.raises(OutputError, match=r"out: a folder with other things in it \(.*\); choose another output"):
-            _write(folder, _some(), overwrite=True)
-        assert list(_everything(folder).values()) == [b"mine"]
-
-
-def test_a_folder_that_is_empty_or_was_left_by_a_killed_run_is_free(tmp_path: Path) -> None:
-    (tmp_path / "out" / ".vggish-pt-abc.tmp").mkdir(parents=True)
-    _write(tmp_path / "out", _some())
-    assert pq.read_table(tmp_path / "out").num_rows == sum(map(len, _some()))
-
-
 def test_places_where_no_output_can_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder.parquet").mkdir()
@@ -311,17 +286,13 @@ def test_links_are_followed(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "x.parquet").symlink_to("disk/y.parquet")
     _write(tmp_path / "x.parquet", _some(), overwrite=True, failures=[Failure("f", "r", "t")])
-    assert output.errors_path(tmp_path / "x.parquet", "parquet").is_file()
-    (tmp_path / "out").symlink_to("disk2")
-    (tmp_path / "disk2").mkdir()
-    _write(tmp_path / "out", _some())
+    assert Path(output.errors_path(tmp_path / "x.parquet", "parquet")).is_file()
     assert (tmp_path / "x.parquet").is_symlink()
     assert (tmp_path / "disk" / "y.parquet").is_file()
-    assert (tmp_path / "disk2" / "part-00000.parquet").is_file()
 
 
 def test_outputs_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
-    names = ["x.parquet", "x.npz", "x.npy", "x"]
+    names = ["x.parquet", "x.npz", "x.npy"]
     threads = [
         threading.Thread(
             target=_write, args=(tmp_path / name, _some()), kwargs={"failures": [Failure(name, "r", "AudioError")]}
@@ -333,5 +304,5 @@ def test_outputs_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     for name in names:
-        errors = output.errors_path(tmp_path / name, output.choose_format(Path(name)))
+        errors = Path(output.errors_path(tmp_path / name, output.choose_format(Path(name))))
         assert errors.read_text().splitlines()[1] == f"{name},r,AudioError"

@@ -1,15 +1,16 @@
-"""Files → embeddings → an output: each input ends among its rows or, with its reason, in its list of failures.
+"""Inputs → embeddings → an output: each input ends among its rows or, with its reason, in its list of failures.
 
-:func:`embed_files` says what becomes of each file and knows nothing of outputs; :func:`dump` puts it into one.
+An engine says what becomes of each input, in any order, and knows nothing of outputs: :func:`outcomes` is that of one
+machine. :func:`fill` puts it into a dataset folder, :func:`dump` into a single file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from vggish_pt import constants as c
 from vggish_pt.audio import display_name
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
 from vggish_pt.inputs import path_text
-from vggish_pt.output.rows import Failure, Layout, Rows
+from vggish_pt.item import Item
+from vggish_pt.output.rows import RESERVED, Failure, Layout, Rows
 from vggish_pt.settings import EmbedSettings
 from vggish_pt.storage import weights_digest
 from vggish_pt.version import __version__
@@ -25,7 +27,7 @@ from vggish_pt.version import __version__
 if TYPE_CHECKING:
     from vggish_pt.embedding import Embeddings
     from vggish_pt.model import VGGish
-    from vggish_pt.output import Output
+    from vggish_pt.output import Output, RunFolder
 
 Pool = Literal["none", "mean"]
 """``"none"``: a row is a window. ``"mean"``: a row is a file, its embedding the mean over the file's windows."""
@@ -33,14 +35,16 @@ Pool = Literal["none", "mean"]
 
 @dataclass(frozen=True)
 class Done:
-    """A file that was embedded.
+    """An input that was embedded.
 
     Attributes:
+        item: the input.
         rows: its rows, at least one.
         windows: how many windows they come from.
         duration: seconds of audio.
     """
 
+    item: Item
     rows: Rows
     windows: int
     duration: float
@@ -75,52 +79,71 @@ def check_pool(pool: str) -> Pool:
     return cast("Pool", pool)
 
 
-def failure(path: str, error: VGGishError) -> Failure:
-    """What is recorded of an input that failed."""
+def failure(path: str, error: VGGishError, item: Item | None = None) -> Failure:
+    """What is recorded of an input, or of a name that led to none, that failed."""
     reason = str(error).removeprefix(f"{display_name(path)}: ")
-    return Failure(path_text(path), reason, type(error).__name__)
+    return Failure(path_text(path), reason, type(error).__name__, item)
 
 
-def embed_files(
-    model: VGGish, paths: Sequence[str], settings: EmbedSettings, *, pool: Pool = "none", workers: int = 1
-) -> Iterator[Outcome]:
-    """Embeds files; closing the iterator early stops its threads.
+def outcomes(
+    model: VGGish,
+    items: Iterable[Item],
+    settings: EmbedSettings,
+    *,
+    pool: Pool = "none",
+    workers: int = 1,
+) -> Generator[Outcome]:
+    """Embeds inputs on this machine; closing the iterator early stops its threads.
 
     Args:
         model: the model.
-        paths: audio files.
+        items: the inputs.
         settings: what decides the numbers.
-        pool: whether a row is a window or a file.
+        pool: whether a row is a window or a whole input.
         workers: threads that decode ahead; 0 for none.
 
     Yields:
-        For each file, in order, its rows, or why there are none.
+        For each input its rows, or why there are none.
 
     Raises:
         SettingsError: settings that do not fit the model.
     """
-    results = model.embed_iter(paths, workers=workers, **vars(settings))
-    with closing(results):
-        for path, result in zip(paths, results, strict=True):
-            if isinstance(result, VGGishError):
-                yield failure(path, result)
-            elif len(result) == 0:
-                short = f"{result.duration:.3f} s are shorter than a window of {c.EXAMPLE_SECONDS:g} s"
-                yield failure(path, AudioError(f"{short}, and pad={settings.pad!r} pads nothing"))
-            else:
-                yield Done(_rows(path_text(path), result, pool), len(result), result.duration)
+    from vggish_pt.embedding import embed_items
+
+    with closing(embed_items(model, items, settings, workers=workers)) as results:
+        for item, result in results:
+            yield outcome(item, result, settings, pool)
 
 
-def _rows(path: str, result: Embeddings, pool: Pool) -> Rows:
+def outcome(item: Item, result: Embeddings | VGGishError, settings: EmbedSettings, pool: Pool) -> Outcome:
+    """What becomes of an input: its embeddings or its error as an output takes them."""
+    if isinstance(result, VGGishError):
+        return failure(item.path, result, item)
+    if len(result) == 0:
+        short = f"{result.duration:.3f} s are shorter than a window of {c.EXAMPLE_SECONDS:g} s"
+        return failure(item.path, AudioError(f"{short}, and pad={settings.pad!r} pads nothing"), item)
+    return Done(item, _rows(item, result, pool), len(result), result.duration)
+
+
+def _rows(item: Item, result: Embeddings, pool: Pool) -> Rows:
     values, start, end = result.values.numpy(), result.start.numpy(), result.end.numpy()
     if pool == "mean":
         values = values.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
         start, end = start[:1], end[-1:]
-    return Rows(path, np.arange(len(values), dtype=np.int32), start, end, values)
+    columns = {**item.columns, "segment_start": item.start, "segment_end": item.end}
+    window = np.arange(len(values), dtype=np.int32)
+    return Rows(path_text(item.path), window, start, end, values, columns, result.duration)
 
 
 def layout(
-    model: VGGish, settings: EmbedSettings, *, pool: Pool = "none", precision: str = "fp32", folder: Path | None = None
+    model: VGGish,
+    settings: EmbedSettings,
+    *,
+    pool: Pool = "none",
+    precision: str = "fp32",
+    folder: Path | None = None,
+    columns: Any = None,
+    segments: bool = False,
 ) -> Layout:
     """What the rows will be, and what the output says about how they were made.
 
@@ -130,6 +153,11 @@ def layout(
         pool: whether a row is a window or a file.
         precision: of the network, for the record.
         folder: the model folder, for its digest.
+        columns: a ``pyarrow.Schema`` of the inputs' columns that go into the output; None for none.
+        segments: whether inputs may be parts of files: then rows say which, in segment_start and segment_end.
+
+    Raises:
+        SettingsError: a column is called like one that every output has.
     """
     no_examples = model.network.conv1.weight.new_zeros(0, c.EXAMPLE_FRAMES, c.MEL_BANDS)
     shape = tuple(model.network.infer(no_examples, settings.layer).shape[1:])
@@ -150,18 +178,50 @@ def layout(
             "settings": {**numbers, "pool": pool, "precision": precision},
             "shape": list(shape),
         },
+        columns=_columns(columns, segments),
     )
+
+
+def _columns(columns: Any, segments: bool) -> Any:
+    import pyarrow as pa
+
+    fields = [] if columns is None else list(columns)
+    if taken := [field.name for field in fields if field.name in RESERVED]:
+        raise SettingsError(
+            f"a column of the inputs is called {taken[0]!r}, as one of the output's; call it otherwise there"
+        )
+    if segments:
+        fields += [pa.field("segment_start", pa.float64()), pa.field("segment_end", pa.float64())]
+    return pa.schema(fields) if fields else None
+
+
+def fill(outcomes: Iterator[Outcome], folder: RunFolder, watch: Callable[[Outcome], None]) -> None:
+    """Puts what became of inputs into a dataset folder, and completes it.
+
+    Args:
+        outcomes: from an engine, in any order; closed if writing fails.
+        folder: where to.
+        watch: is called with each outcome.
+
+    Raises:
+        OutputError: the folder cannot be written, or an input got no result.
+    """
+    with closing(cast("Generator[Outcome]", outcomes)):
+        for each in outcomes:
+            folder.add(each)
+            watch(each)
+    folder.finish()
 
 
 def dump(
     outcomes: Iterator[Outcome], output: Output, failures: Sequence[Failure], watch: Callable[[Outcome], None]
 ) -> Summary:
-    """Writes what became of files to an output, and finishes it.
+    """Writes what became of inputs to a single file, in their order, and finishes it.
 
     Args:
-        outcomes: from :func:`embed_files`; closed if writing fails.
+        outcomes: from an engine; what comes early waits in memory for its turn. Closed if writing fails.
         output: where to.
-        failures: inputs that led to no file, for the output's list.
+        failures: names that led to no input, for the output's list.
         watch: is called with each outcome.
 
     Raises:
@@ -169,13 +229,28 @@ def dump(
     """
     summary = Summary(0, 0, list(failures))
     with closing(cast("Generator[Outcome]", outcomes)):
-        for outcome in outcomes:
-            if isinstance(outcome, Failure):
-                summary.failures.append(outcome)
+        for each in _in_order(outcomes, watch):
+            if isinstance(each, Failure):
+                summary.failures.append(each)
             else:
-                output.write(outcome.rows)
+                output.write(each.rows)
                 summary.files += 1
-                summary.windows += outcome.windows
-            watch(outcome)
+                summary.windows += each.windows
     output.finish(summary.failures)
     return summary
+
+
+def _in_order(outcomes: Iterator[Outcome], watch: Callable[[Outcome], None]) -> Iterator[Outcome]:
+    """Outcomes in the order of their items, whose places are 0, 1, 2, …"""
+    early: dict[int, Outcome] = {}
+    turn = 0
+    for each in outcomes:
+        watch(each)
+        index = turn if each.item is None else each.item.index
+        if index < turn or index in early:
+            continue  # an engine may compute an input twice
+        early[index] = each
+        while turn in early:
+            yield early.pop(turn)
+            turn += 1
+    yield from (early[index] for index in sorted(early))

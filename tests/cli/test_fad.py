@@ -45,16 +45,23 @@ def expected(sounds: Path, small_model: Any) -> float:
 def dumps(sounds: Path, small_model: Any, small_folder: Path) -> dict[str, Path]:
     """`b` in each of embed's formats, and without names of files."""
     from vggish_pt import dump, output
+    from vggish_pt.item import Item
     from vggish_pt.settings import EmbedSettings
 
-    paths = [str(path) for path in sorted((sounds / "b").iterdir())]
+    items = [Item(str(path), place) for place, path in enumerate(sorted((sounds / "b").iterdir()))]
     layout = dump.layout(small_model, EmbedSettings(), folder=small_folder)
     found = {}
     for name in ("b.parquet", "folder", "b.npz", "b.npy", "bare.npy"):
         found[name] = path = sounds / "dumps" / name
         form = output.choose_format(path)
-        with output.open_output(path, form, layout) as opened:
-            dump.dump(dump.embed_files(small_model, paths, EmbedSettings()), opened, [], lambda _: None)
+        outcomes = dump.outcomes(small_model, items, EmbedSettings())
+        if form is not None:
+            with output.open_output(path, form, layout) as opened:
+                dump.dump(outcomes, opened, [], lambda _: None)
+        else:
+            with output.open_run(output.open_store(str(path)), layout, output.Session(["b"])) as run:
+                run.plan(items)
+                dump.fill(outcomes, run, lambda _: None)
     (sounds / "dumps" / "bare.npy.index.csv").unlink()
     (sounds / "dumps" / "bare.npy.json").unlink()
     return found

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from vggish_pt.cli.options import Device, Hop, Resampler, Weights
-from vggish_pt.errors import SettingsError
-
-if TYPE_CHECKING:
-    from vggish_pt.cli.progress import Progress
-    from vggish_pt.inputs import Inputs
-    from vggish_pt.model import VGGish
+from vggish_pt.cli.options import Hop, Resampler, Weights
 
 
 def embed(
@@ -27,10 +20,11 @@ def embed(
         ),
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option(
-            help="What to write: a .parquet, .npz or .npy file; a name without an ending makes a folder of "
-            "Parquet files.",
+            help="What to write: a .parquet, .npz, .npy or .tfrecord file; or, without an ending, a folder of "
+            "Parquet parts, which may lie at an address (s3://bucket/folder). Into a folder the same command goes on "
+            "where it stopped.",
             metavar="PATH",
         ),
     ],
@@ -65,9 +59,15 @@ def embed(
     resampler: Resampler = "soxr",
     fmt: Annotated[
         str | None,
-        typer.Option("--format", help="Left out: by the ending of --out.", metavar="parquet|npz|npy"),
+        typer.Option("--format", help="Left out: by the ending of --out.", metavar="parquet|npz|npy|tfrecord"),
     ] = None,
-    device: Device = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps; several with commas: cuda:0,cuda:1.",
+            metavar="DEVICE",
+        ),
+    ] = "auto",
     precision: Annotated[
         str,
         typer.Option(help="Of the network's arithmetic; bf16 is faster and less exact.", metavar="fp32|bf16"),
@@ -80,71 +80,65 @@ def embed(
         int,
         typer.Option(help="Threads that decode files ahead; changes speed only.", metavar="N", min=0, max=256),
     ] = 1,
+    engine: Annotated[
+        str,
+        typer.Option(help="local: this machine; ray: a Ray cluster, or one started here.", metavar="local|ray"),
+    ] = "local",
+    checkpoint: Annotated[
+        float,
+        typer.Option(
+            help="Seconds after which a folder gets what has been embedded: what a killed run may lose.",
+            metavar="SECONDS",
+        ),
+    ] = 60.0,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Try again what failed in runs before into that folder.")
+    ] = False,
     allow_truncated: Annotated[
         bool, typer.Option("--allow-truncated", help="Use what a truncated file still holds, with a warning.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the output if it exists; start a folder afresh.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Turn audio into embeddings: 128 numbers for each window of 0.96 s.
 
-    Every input ends either in the output or, with its reason, in a list of failures beside it (errors.csv).
+    Every input ends either in the output or, with its reason, in a list of failures: errors.parquet in a folder, or
+    beside a file NAME.errors.csv.
 
     Example: vggish-pt embed sounds --out embeddings.parquet
     """
-    from vggish_pt import dump, output
+    from vggish_pt import job
     from vggish_pt.cli.progress import Progress
-    from vggish_pt.devices import check_device_name
-    from vggish_pt.inputs import find_inputs
-    from vggish_pt.pretrained import registry
     from vggish_pt.settings import EmbedSettings
 
-    # All that can be wrong is found out before torch loads and before the first file is read.
     settings = EmbedSettings(hop, pad, batch_size, layer, postprocess, resampler, allow_truncated)  # type: ignore[arg-type]
-    pooling = dump.check_pool(pool)
-    if precision not in ("fp32", "bf16"):
-        raise SettingsError(f"precision must be fp32 or bf16, not {precision!r}")
-    check_device_name(device)
+    todo = job.Job(
+        named=inputs,
+        out=out,
+        settings=settings,
+        weights=weights,
+        fmt=fmt,
+        pool=pool,  # type: ignore[arg-type]
+        precision=precision,
+        engine=engine,  # type: ignore[arg-type]
+        device=device,
+        workers=workers,
+        checkpoint=checkpoint,
+        overwrite=overwrite,
+        retry_errors=retry_errors,
+    )
     if quiet:
         warnings.simplefilter("ignore")
-    form = output.choose_format(out, fmt)
-    output.check_output(out, form, overwrite=overwrite)
-    found = find_inputs(inputs)
-    failures = [dump.failure(name, error) for name, error in found.failures]
-
-    with Progress(len(found.files), enabled=not quiet) as progress:
-        for failure in failures:
-            progress.fail(failure)
-        _say_left_out(found, progress)
-        if not found.files:
-            output.write_errors(out, form, failures)
-            summary = dump.Summary(0, 0, failures)
+    with Progress(enabled=not quiet) as progress:
+        result = job.run(todo, progress)
+        if result.nothing_to_do:
+            progress.note(f"nothing left to do: {out} holds {result.files} files, {result.windows} windows")
+        elif result.files:
+            progress.finish(f"{result.files} files, {result.windows} windows → {out}")
         else:
-            folder = registry.resolve(weights)
-            model = _load(folder, device, precision)
-            layout = dump.layout(model, settings, pool=pooling, precision=precision, folder=folder)
-            outcomes = dump.embed_files(model, found.files, settings, pool=pooling, workers=workers)
-            with output.open_output(out, form, layout, overwrite=overwrite) as opened:
-                summary = dump.dump(outcomes, opened, failures, progress.watch)
-        progress.finish(f"{summary.files} files, {summary.windows} windows → {out}" if summary.files else "no output")
-    if summary.failures:
-        where = output.errors_path(out, form)
-        typer.echo(f"vggish-pt: {len(summary.failures)} failed; {where} names each with its reason", err=True)
-        raise typer.Exit(3 if summary.files else 1)
-
-
-def _say_left_out(found: Inputs, progress: Progress) -> None:
-    if found.passed_over:
-        progress.note(f"{found.passed_over} files passed over, as their endings are not audio")
-    if found.repeated:
-        progress.note(f"{found.repeated} files named more than once; each is done once")
-
-
-def _load(folder: Path, device: str, precision: str) -> VGGish:
-    import torch
-
-    from vggish_pt.devices import choose_device
-    from vggish_pt.model import VGGish
-
-    model = VGGish.from_pretrained(folder, device=choose_device(device))
-    return model.to(torch.bfloat16) if precision == "bf16" else model
+            progress.finish("no output")
+    if result.errors:
+        typer.echo(f"vggish-pt: {result.errors} failed; {result.errors_path} names each with its reason", err=True)
+        raise typer.Exit(3 if result.files else 1)

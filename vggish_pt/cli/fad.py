@@ -211,11 +211,13 @@ def _embed(
     model: VGGish, inputs: Inputs, settings: EmbedSettings, workers: int, side: Sample, progress: Progress
 ) -> list[Failure]:
     from vggish_pt import dump
+    from vggish_pt.item import Item
 
     failures = [dump.failure(name, error) for name, error in inputs.failures]
     for failure in failures:
         progress.fail(failure)
-    for outcome in dump.embed_files(model, inputs.files, settings, workers=workers):
+    items = [Item(path, place) for place, path in enumerate(inputs.files)]
+    for outcome in dump.outcomes(model, items, settings, workers=workers):
         if len(inputs.files) == 1 and not isinstance(outcome, dump.Done):
             raise AudioError(f"{outcome.path}: {outcome.reason}", outcome.path)
         if isinstance(outcome, dump.Done):

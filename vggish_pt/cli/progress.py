@@ -11,26 +11,30 @@ from vggish_pt.cli.text import one_line
 if TYPE_CHECKING:
     from vggish_pt.dump import Outcome
     from vggish_pt.output.rows import Failure
+    from vggish_pt.output.run_record import Counts
 
 _LOG_SECONDS = 15.0
 
 
 class Progress:
-    """Counts files and seconds of audio, on standard error.
+    """Counts inputs and seconds of audio, on standard error.
 
     Args:
-        total: how many files there are.
+        total: how many inputs there are; may be told later, see :meth:`begin`.
         enabled: False prints failures only.
     """
 
-    def __init__(self, total: int, *, enabled: bool = True) -> None:
+    def __init__(self, total: int = 0, *, enabled: bool = True) -> None:
         self._total = total
         self._enabled = enabled
+        self._before = 0
         self._done = self._failed = 0
-        self._audio = 0.0
+        self._audio = self._audio_before = 0.0
         self._start = self._last = time.monotonic()
         self._bar: Any = None
-        if enabled and total and sys.stderr.isatty():
+
+    def __enter__(self) -> Progress:
+        if self._enabled and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -38,19 +42,31 @@ class Progress:
             text = TextColumn("files {task.fields[rate]}")
             columns = (BarColumn(), MofNCompleteColumn(), text, TimeRemainingColumn())
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("embed", total=total, rate="")
-
-    def __enter__(self) -> Progress:
-        if self._bar is not None:
             self._bar.start()
+            if self._total:
+                self._add_task()
         return self
+
+    def _add_task(self) -> None:
+        self._task = self._bar.add_task("embed", total=self._total, completed=self._before, rate="")
 
     def __exit__(self, *exc: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
+    def begin(self, total: int, before: Counts) -> None:
+        """Says how many inputs there are, and what runs before have done of them. Rates count from now on."""
+        self._total = total
+        self._before = before.files + before.errors
+        self._failed, self._audio_before = before.errors, before.seconds
+        self._start = self._last = time.monotonic()
+        if self._bar is not None and total:
+            self._add_task()
+        if self._before and self._before < total:
+            self.note(f"going on: {self._before} of {total} files are done, {before.seconds / 3600:.2f} h of audio")
+
     def watch(self, outcome: Outcome) -> None:
-        """One more file is done, or failed."""
+        """One more input is done, or failed."""
         from vggish_pt.dump import Done
 
         self._done += 1
@@ -63,7 +79,8 @@ class Progress:
             self._bar.update(self._task, advance=1, rate=self._rate())
         elif time.monotonic() - self._last >= _LOG_SECONDS:
             self._last = time.monotonic()
-            self.note(f"{self._done} of {self._total} files, {self._rate()}, {self._time_left()}")
+            done = self._before + self._done
+            self.note(f"{done} of {self._total} files, {self._rate()}, {self._time_left()}")
 
     def fail(self, failure: Failure) -> None:
         """Prints an input that failed."""
@@ -87,8 +104,18 @@ class Progress:
     def _rate(self) -> str:
         elapsed = max(1e-9, time.monotonic() - self._start)
         failed = f", {self._failed} failed" if self._failed else ""
-        return f"{self._audio / 3600:.2f} h of audio, {self._audio / elapsed:.0f} times real time{failed}"
+        hours = (self._audio_before + self._audio) / 3600
+        return f"{hours:.2f} h of audio, {self._audio / elapsed:.0f} times real time{failed}"
 
     def _time_left(self) -> str:
         elapsed = time.monotonic() - self._start
-        return f"about {elapsed / self._done * (self._total - self._done):.0f} s left"
+        left = elapsed / self._done * (self._total - self._before - self._done)
+        return f"about {_duration(left)} left"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,4 +1,7 @@
-"""Embeddings → Parquet, NPZ or NPY, written whole or not at all, with a list of the inputs that failed.
+"""Embeddings → Parquet, NPZ, NPY or TFRecord, written whole or not at all, with a list of the inputs that failed.
+
+A single file is written at the end (:func:`open_output`), a folder of Parquet parts as the work goes on, so that a run
+can stop and go on (:func:`open_run`).
 
 >>> with open_output(Path("x.parquet"), "parquet", layout) as out:    # doctest: +SKIP
 ...     out.write(rows)
@@ -7,6 +10,9 @@
 
 from vggish_pt.output.place import Format, Output, check_output, choose_format, errors_path, open_output, write_errors
 from vggish_pt.output.rows import Failure, Layout, Rows
+from vggish_pt.output.run_folder import RunFolder, open_run, write_folder_errors
+from vggish_pt.output.run_record import Session
+from vggish_pt.output.store import Store, open_store
 
 __all__ = [
     "Failure",
@@ -14,9 +20,15 @@ __all__ = [
     "Layout",
     "Output",
     "Rows",
+    "RunFolder",
+    "Session",
+    "Store",
     "check_output",
     "choose_format",
     "errors_path",
     "open_output",
+    "open_run",
+    "open_store",
     "write_errors",
+    "write_folder_errors",
 ]

@@ -9,13 +9,15 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vggish_pt.errors import SettingsError
 from vggish_pt.output.rows import Layout, Rows
 
 
@@ -30,7 +32,7 @@ class NpyWriter:
     def __init__(self, path: Path, layout: Layout) -> None:
         self._path, self._metadata = path, layout.metadata
         self._stream = _NpyStream(path, layout)
-        self._index = _Index()
+        self._index = _Index(layout)
 
     def write(self, rows: Rows) -> None:
         """Adds rows of one input."""
@@ -43,7 +45,7 @@ class NpyWriter:
         index, metadata = npy_companions(self._path)
         with index.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
-            table.writerow(["path", "window", "start", "end"])
+            table.writerow(["path", "window", "start", "end", *self._index.extra])
             table.writerows(self._index.lines())
         metadata.write_text(json.dumps(self._metadata, indent=2) + "\n", encoding="utf-8")
 
@@ -67,9 +69,11 @@ class NpzWriter:
 
     def __init__(self, path: Path, layout: Layout) -> None:
         self._path, self._metadata = path, layout.metadata
+        self._index = _Index(layout)
+        if "metadata" in self._index.extra:
+            raise SettingsError("an NPZ file has a metadata of its own; call the manifest's column otherwise")
         self._embedding = path.with_name("embedding.npy")
         self._stream = _NpyStream(self._embedding, layout)
-        self._index = _Index()
 
     def write(self, rows: Rows) -> None:
         """Adds rows of one input."""
@@ -85,10 +89,11 @@ class NpzWriter:
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, array, allow_pickle=False)
             archive.writestr("metadata.npy", _npy_bytes(np.array(json.dumps(self._metadata))))
-            # As NumPy pads text to the longest, the paths are by far larger in the file than here, but for the packing.
+            # As NumPy pads text to the longest, paths are by far larger in the file than here, but for the packing.
             archive.compression = zipfile.ZIP_DEFLATED
-            with archive.open("path.npy", "w", force_zip64=True) as entry:
-                self._index.write_paths(entry)
+            for name, texts in self._index.texts().items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    self._index.write_texts(entry, texts)
         self._embedding.unlink()
 
     def close(self) -> None:
@@ -124,31 +129,70 @@ class _NpyStream:
 class _Index:
     """The columns beside the embeddings, gathered in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout) -> None:
         self._rows: list[Rows] = []
+        self._fields = layout.extra
 
     def add(self, rows: Rows) -> None:
-        self._rows.append(Rows(rows.path, rows.window, rows.start, rows.end, np.zeros(0)))
+        self._rows.append(replace(rows, embedding=np.zeros(0)))
 
-    def lines(self) -> Iterator[tuple[str, int, float, float]]:
+    @property
+    def extra(self) -> list[str]:
+        return [field.name for field in self._fields]
+
+    def lines(self) -> Iterator[tuple[Any, ...]]:
         for r in self._rows:
+            more = [_text(r.columns.get(name)) for name in self.extra]
             for window, start, end in zip(r.window.tolist(), r.start.tolist(), r.end.tolist(), strict=True):
-                yield r.path, window, start, end
+                yield r.path, window, start, end, *more
 
     def numbers(self) -> dict[str, NDArray[Any]]:
-        return {
+        found = {
             "window": np.concatenate([np.zeros(0, np.int32), *(r.window for r in self._rows)]),
             "start": np.concatenate([np.zeros(0), *(r.start for r in self._rows)]),
             "end": np.concatenate([np.zeros(0), *(r.end for r in self._rows)]),
         }
+        lengths = [len(r) for r in self._rows]
+        for field in self._fields:
+            if _is_number(field.type):
+                found[field.name] = np.repeat(self._column(field), lengths)
+        return found
 
-    def write_paths(self, file: IO[bytes]) -> None:
-        dtype = np.dtype((np.str_, max((len(r.path) for r in self._rows), default=1)))
+    def _column(self, field: Any) -> NDArray[Any]:
+        """A number for each input; with missing ones among them, floats and NaN."""
+        import pyarrow as pa
+
+        values = pa.array([r.columns.get(field.name) for r in self._rows], field.type)
+        if values.null_count:
+            values = values.cast(pa.float64(), safe=False)
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+
+    def texts(self) -> dict[str, list[str]]:
+        """Text for each input; of lists and the like as JSON."""
+        columns = {
+            f.name: [_text(r.columns.get(f.name)) for r in self._rows] for f in self._fields if not _is_number(f.type)
+        }
+        return {"path": [r.path for r in self._rows], **columns}
+
+    def write_texts(self, file: IO[bytes], texts: Sequence[str]) -> None:
+        dtype = np.dtype((np.str_, max(1, max(map(len, texts), default=1))))
         _write_header(file, dtype, (sum(map(len, self._rows)),))
-        for r in self._rows:
-            path = np.array(r.path, dtype).tobytes()
+        for r, text in zip(self._rows, texts, strict=True):
+            padded = np.array(text, dtype).tobytes()
             for _ in range(len(r)):
-                file.write(path)
+                file.write(padded)
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 def _write_header(file: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

@@ -1,6 +1,7 @@
-"""Where an output goes, and how it gets there: through a temporary folder in the same place, by renaming, at the end.
+"""Where an output goes. A single file gets there through a temporary folder in the same place, by renaming, at the end.
 
 So a stop half-way leaves nothing that looks finished, and what was there before stays until the new output is complete.
+How a folder is filled, :mod:`vggish_pt.output.run_folder` says.
 """
 
 from __future__ import annotations
@@ -14,40 +15,52 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vggish_pt.errors import OutputError, SettingsError
+from vggish_pt.output.failures import ERRORS_NAME
 from vggish_pt.output.rows import Failure, Layout, Rows, Writer
+from vggish_pt.output.run_folder import check_folder
+from vggish_pt.output.store import is_address, open_store
 
-Format = Literal["parquet", "npz", "npy"]
+Format = Literal["parquet", "npz", "npy", "tfrecord"]
 
 _STAGING = (".vggish-pt-", ".tmp")  # how names of temporary folders begin and end
 
 
-def choose_format(path: Path, given: str | None = None) -> Format | None:
-    """The format of an output: as given, else by the path's ending; None for a folder of Parquet parts.
+def choose_format(out: str | Path, given: str | None = None) -> Format | None:
+    """The format of an output: as given, else by the name's ending; None for a folder of Parquet parts.
 
     Raises:
-        SettingsError: an unknown format or ending, or two that contradict each other.
+        SettingsError: an unknown format or ending, two that contradict each other, or a single file at an address.
     """
     known: tuple[Format, ...] = get_args(Format)
-    ending = path.suffix.lower().lstrip(".")
+    ending = Path(out).suffix.lower().lstrip(".")
     if given is not None:
         if given not in known:
             raise SettingsError(f"format must be one of {', '.join(known)}, not {given!r}")
         if ending in known and ending != given:
-            raise SettingsError(f"{path}: the ending is not that of format {given!r}; change one of them")
-        return given
-    if ending in known:
-        return ending
-    if ending:
+            raise SettingsError(f"{out}: the ending is not that of format {given!r}; change one of them")
+    elif ending in known:
+        given = ending
+    elif ending and not is_address(str(out)):
         raise SettingsError(
-            f"{path}: unknown ending .{ending}; use .parquet, .npz or .npy, name a format, or none for a folder"
+            f"{out}: unknown ending .{ending}; use .parquet, .npz, .npy or .tfrecord, name a format, or none for a "
+            "folder"
         )
-    return None
+    if given is not None and is_address(str(out)):
+        raise SettingsError(
+            f"{out}: at an address there can be a folder of parts, but no single file; leave the ending out"
+        )
+    return given
 
 
-def errors_path(path: Path, fmt: Format | None) -> Path:
-    """Where the list of failed inputs goes: beside a file; in a folder, where readers pass over names with ``_``."""
-    path = _followed(path)
-    return path / "_errors.csv" if fmt is None else path.with_name(f"{path.name}.errors.csv")
+def errors_path(out: str | Path, fmt: Format | None) -> str:
+    """Where the list of failed inputs goes: beside a file, or into the folder."""
+    if fmt is None:
+        return f"{str(out).rstrip('/')}/{ERRORS_NAME}"
+    return str(_errors_file(_followed(Path(out))))
+
+
+def _errors_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.errors.csv")
 
 
 def _followed(path: Path) -> Path:
@@ -55,12 +68,17 @@ def _followed(path: Path) -> Path:
     return path.resolve() if path.is_symlink() else path
 
 
-def check_output(path: Path, fmt: Format | None, *, overwrite: bool = False) -> None:
+def check_output(out: str | Path, fmt: Format | None, *, overwrite: bool = False) -> None:
     """Finds out early what would prevent an output.
 
     Raises:
-        OutputError: it exists and may not be replaced or is of another kind, or its folder cannot be written.
+        OutputError: a file exists and may not be replaced, there are other things in a folder, or the place cannot be
+            written to.
     """
+    if is_address(str(out)):
+        check_folder(open_store(str(out)))
+        return
+    path = Path(out)
     with _errors_named(path):
         parent = path if fmt is None else path.parent
         while not _exists(parent):
@@ -72,12 +90,11 @@ def check_output(path: Path, fmt: Format | None, *, overwrite: bool = False) -> 
         if not os.access(parent, os.W_OK | os.X_OK):
             raise OutputError(f"{path}: cannot be written, as the folder {parent} may not be written to")
         if fmt is None:
-            occupied = _check_folder(path) if parent == path else False
-        elif path.is_dir():
+            check_folder(open_store(str(out)))
+            return
+        if path.is_dir():
             raise OutputError(f"{path}: is a folder; name a file in it")
-        else:
-            occupied = any(_exists(file) for file in (path, *_companions(path, fmt)))
-        if occupied and not overwrite:
+        if not overwrite and any(_exists(file) for file in (path, *_companions(path, fmt))):
             raise OutputError(f"{path}: exists already; choose another output, or allow to overwrite it (--overwrite)")
 
 
@@ -89,30 +106,19 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _check_folder(path: Path) -> bool:
-    """Whether the folder holds an output, and nothing else."""
-    from vggish_pt.output.parquet import is_part
-
-    parts = 0
-    for file in path.iterdir():
-        if is_part(file):
-            parts += 1
-        elif file.name != "_errors.csv" and not (file.name.startswith(_STAGING[0]) and file.suffix == _STAGING[1]):
-            raise OutputError(f"{path}: a folder with other things in it ({file.name}); choose another output")
-    return parts > 0
-
-
 def _companions(path: Path, fmt: Format) -> tuple[Path, ...]:
     from vggish_pt.output.arrays import npy_companions
 
+    if fmt == "tfrecord":
+        return (npy_companions(path)[1],)
     return npy_companions(path) if fmt == "npy" else ()
 
 
 class Output:
     """An output that is being written; made by :func:`open_output`."""
 
-    def __init__(self, path: Path, fmt: Format | None, layout: Layout, staging: Path) -> None:
-        self._path, self._fmt, self._staging = path, fmt, staging
+    def __init__(self, path: Path, fmt: Format, layout: Layout, staging: Path) -> None:
+        self._path, self._staging = path, staging
         self._ready = staging / "ready"
         self._ready.mkdir()
         self._writer = _make_writer(self._ready, path.name, fmt, layout)
@@ -141,19 +147,15 @@ class Output:
             if self._rows:
                 self._writer.complete()
                 self._publish()
-            _place_errors(errors, errors_path(self._path, self._fmt))
+            _place_errors(errors, _errors_file(self._path))
 
     def _publish(self) -> None:
-        folder = self._path if self._fmt is None else self._path.parent
+        folder = self._path.parent
         ready = sorted(self._ready.iterdir())
         for file in ready:
             _sync(file)
         old = [folder / file.name for file in ready if _exists(folder / file.name)]
-        if self._fmt is None:
-            from vggish_pt.output.parquet import is_part
-
-            old = [file for file in folder.iterdir() if is_part(file)]
-        if len(ready) == 1 and {folder / ready[0].name}.issuperset(old):  # one step, with nothing in between
+        if len(ready) == 1:  # one step, with nothing in between
             ready[0].replace(folder / ready[0].name)
             return
         replaced = self._staging / "replaced"
@@ -173,12 +175,12 @@ class Output:
 
 
 @contextlib.contextmanager
-def open_output(path: Path, fmt: Format | None, layout: Layout, *, overwrite: bool = False) -> Iterator[Output]:
+def open_output(path: Path, fmt: Format, layout: Layout, *, overwrite: bool = False) -> Iterator[Output]:
     """Opens an output; leaving the block without :meth:`Output.finish` leaves nothing behind.
 
     Args:
-        path: file or, where ``fmt`` is None, folder to write; folders that are missing are made. Links are followed.
-        fmt: the format; None for a folder of ``part-*.parquet``.
+        path: the file; folders that are missing are made. Links are followed.
+        fmt: the format.
         layout: what the rows are.
         overwrite: whether to replace an output that is there.
 
@@ -187,7 +189,7 @@ def open_output(path: Path, fmt: Format | None, layout: Layout, *, overwrite: bo
     """
     check_output(path, fmt, overwrite=overwrite)
     path = _followed(path)
-    with _staging(path, fmt) as staging:
+    with _staging(path) as staging:
         with _errors_named(path):
             output = Output(path, fmt, layout, staging)
         try:
@@ -196,20 +198,19 @@ def open_output(path: Path, fmt: Format | None, layout: Layout, *, overwrite: bo
             output.close()
 
 
-def write_errors(path: Path, fmt: Format | None, failures: Sequence[Failure]) -> None:
-    """Writes only the list of failed inputs of an output: a CSV file with the columns path, reason and type.
+def write_errors(path: Path, failures: Sequence[Failure]) -> None:
+    """Writes only the list of failed inputs of a file: a CSV file with the columns path, reason and type.
 
     Args:
         path: the output.
-        fmt: its format.
         failures: the inputs; without any, a list that is there is removed.
 
     Raises:
         OutputError: it cannot be written.
     """
     path = _followed(path)
-    with _staging(path, fmt) as staging, _errors_named(path):
-        _place_errors(_stage_errors(staging, failures), errors_path(path, fmt))
+    with _staging(path) as staging, _errors_named(path):
+        _place_errors(_stage_errors(staging, failures), _errors_file(path))
 
 
 def _stage_errors(staging: Path, failures: Sequence[Failure]) -> Path | None:
@@ -231,9 +232,9 @@ def _place_errors(staged: Path | None, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _staging(path: Path, fmt: Format | None) -> Iterator[Path]:
+def _staging(path: Path) -> Iterator[Path]:
     """A temporary folder where the output will be; of the folders that are made for it, none stays empty."""
-    folder = path if fmt is None else path.parent
+    folder = path.parent
     with contextlib.ExitStack() as stack:
         with _errors_named(path):
             for missing in reversed([f for f in (folder, *folder.parents) if not f.exists()]):
@@ -249,16 +250,16 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _make_writer(folder: Path, name: str, fmt: Format | None, layout: Layout) -> Writer:
+def _make_writer(folder: Path, name: str, fmt: Format, layout: Layout) -> Writer:
     from vggish_pt.output.arrays import NpyWriter, NpzWriter
-    from vggish_pt.output.parquet import DatasetWriter, ParquetWriter
+    from vggish_pt.output.parquet import ParquetWriter
+    from vggish_pt.output.tfrecord import TFRecordWriter
 
-    if fmt is None:
-        return DatasetWriter(folder, layout)
     kinds: dict[Format, Callable[[Path, Layout], Writer]] = {
         "parquet": ParquetWriter,
         "npz": NpzWriter,
         "npy": NpyWriter,
+        "tfrecord": TFRecordWriter,
     }
     return kinds[fmt](folder / name, layout)
 

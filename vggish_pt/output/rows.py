@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from vggish_pt.item import Item
+
+RESERVED = ("path", "window", "start", "end", "embedding", "segment_start", "segment_end")
+"""Columns of every output, which none of a manifest's may be called."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,8 @@ class Rows:
         start: (n,) float64 seconds.
         end: (n,) float64 seconds.
         embedding: (n, ...) float32 or uint8.
+        columns: what else is known of the input, by name; the same for each of its rows.
+        duration: seconds of audio that the input held.
     """
 
     path: str
@@ -26,12 +35,11 @@ class Rows:
     start: NDArray[np.float64]
     end: NDArray[np.float64]
     embedding: NDArray[Any]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    duration: float = 0.0
 
     def __len__(self) -> int:
         return len(self.window)
-
-    def __getitem__(self, part: slice) -> Rows:
-        return Rows(self.path, self.window[part], self.start[part], self.end[part], self.embedding[part])
 
 
 @dataclass(frozen=True)
@@ -42,11 +50,13 @@ class Failure:
         path: the input.
         reason: one line.
         type: name of the exception's class.
+        item: the input itself; None where a name led to no input.
     """
 
     path: str
     reason: str
     type: str
+    item: Item | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -57,11 +67,13 @@ class Layout:
         shape: of one row's embedding.
         dtype: "float32" or "uint8".
         metadata: what made the embeddings; JSON types.
+        columns: a ``pyarrow.Schema`` of the columns beside the usual ones; None for none.
     """
 
     shape: tuple[int, ...]
     dtype: str
     metadata: dict[str, Any]
+    columns: Any = None
 
     @property
     def size(self) -> int:
@@ -72,6 +84,11 @@ class Layout:
     def row_bytes(self) -> int:
         """How many bytes they take."""
         return self.size * np.dtype(self.dtype).itemsize
+
+    @property
+    def extra(self) -> list[Any]:
+        """The columns beside the usual ones, as ``pyarrow.Field``."""
+        return [] if self.columns is None else list(self.columns)
 
 
 class Writer(Protocol):

@@ -1,0 +1,297 @@
+"""A whole data set to an output: what ``vggish-pt embed`` does, and how it tells of it.
+
+Inputs are found, the model is loaded, an engine embeds, an output takes what comes of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+from vggish_pt import dump, output
+from vggish_pt.devices import check_device_name
+from vggish_pt.dump import Outcome, Pool
+from vggish_pt.errors import AudioError, SettingsError
+from vggish_pt.output.rows import Failure, Layout
+from vggish_pt.output.run_folder import DEFAULT_CHECKPOINT, Pending
+from vggish_pt.output.run_record import Counts, named_inputs
+from vggish_pt.settings import EmbedSettings
+
+if TYPE_CHECKING:
+    from vggish_pt.inputs import Inputs
+    from vggish_pt.item import Item
+    from vggish_pt.model import VGGish
+
+Engine = Literal["local", "ray"]
+
+# Of what failed in runs before, so many are named again.
+_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done.
+
+    Attributes:
+        named: files, folders, patterns and so on, as :func:`vggish_pt.inputs.find_items` takes them.
+        out: file, folder, or address of a folder.
+        settings: what decides the numbers.
+        weights: name, folder or Hub repository.
+        fmt: the output's format; None: by the ending of ``out``.
+        pool: whether a row is a window or a whole input.
+        precision: "fp32" or "bf16".
+        engine: "local" for this machine, "ray" for a Ray cluster.
+        device: to compute on; several with commas between them.
+        workers: that decode ahead.
+        checkpoint: seconds after which a folder gets what has come.
+        overwrite: whether to replace an output that is there.
+        retry_errors: whether to try again what failed in runs before.
+
+    Raises:
+        SettingsError: a value outside what it may be.
+    """
+
+    named: list[str]
+    out: str
+    settings: EmbedSettings
+    weights: str = "audioset"
+    fmt: str | None = None
+    pool: Pool = "none"
+    precision: str = "fp32"
+    engine: Engine = "local"
+    device: str = "auto"
+    workers: int = 1
+    checkpoint: float = DEFAULT_CHECKPOINT
+    overwrite: bool = False
+    retry_errors: bool = False
+
+    def __post_init__(self) -> None:
+        dump.check_pool(self.pool)
+        if self.precision not in ("fp32", "bf16"):
+            raise SettingsError(f"precision must be fp32 or bf16, not {self.precision!r}")
+        if self.engine not in get_args(Engine):
+            raise SettingsError(f"engine must be local or ray, not {self.engine!r}")
+        for device in self.devices:
+            check_device_name(device)
+        if not self.checkpoint > 0:
+            raise SettingsError(f"checkpoint must be more than 0 seconds, not {self.checkpoint!r}")
+        if self.retry_errors and self.format is not None:
+            raise SettingsError(
+                "retry_errors is for folders: a single file is written anew (--overwrite), errors and all"
+            )
+        if self.format == "tfrecord" and (self.settings.postprocess != "uint8" or self.pool != "none"):
+            raise SettingsError(
+                "TFRecord files hold 8-bit values for each window, as AudioSet's do: add --postprocess uint8, without "
+                "--pool mean"
+            )
+
+    @property
+    def format(self) -> output.Format | None:
+        """The output's format; None for a folder."""
+        return output.choose_format(self.out, self.fmt)
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices, one by one."""
+        return [device.strip() for device in self.device.split(",")]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the output holds at the end, runs before included.
+
+    Attributes:
+        files: how many inputs were embedded.
+        windows: how many windows they gave.
+        errors: how many inputs failed.
+        errors_path: where these are listed.
+        nothing_to_do: whether everything had been done before.
+    """
+
+    files: int
+    windows: int
+    errors: int
+    errors_path: str
+    nothing_to_do: bool = False
+
+
+class Items(Protocol):
+    """All inputs of a job; see :func:`vggish_pt.inputs.find_items`."""
+
+    failures: list[tuple[str, AudioError]]
+    passed_over: int
+    repeated: int
+    columns: Any
+    segments: bool
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Item]: ...
+
+
+class Watcher(Protocol):
+    """Is told how a job goes on."""
+
+    def begin(self, total: int, before: Counts) -> None:
+        """So many inputs there are, and so much was done in runs before."""
+
+    def note(self, line: str) -> None:
+        """Something worth knowing."""
+
+    def fail(self, failure: Failure) -> None:
+        """An input failed, in this run or one before."""
+
+    def watch(self, outcome: Outcome) -> None:
+        """One more input is done, or failed."""
+
+
+def run(job: Job, watcher: Watcher) -> Result:
+    """Does a job.
+
+    Args:
+        job: what is to be done.
+        watcher: is told how it goes on.
+
+    Raises:
+        VGGishError: what prevents it as a whole. An input that fails does not.
+    """
+    from vggish_pt.pretrained import registry
+
+    # All that can be wrong is found out before torch loads and before the first file is read.
+    output.check_output(job.out, job.format, overwrite=job.overwrite)
+    items = _find(job.named)
+    failures = [dump.failure(name, error) for name, error in items.failures]
+    for failure in failures:
+        watcher.fail(failure)
+    if items.passed_over:
+        watcher.note(f"{items.passed_over} files passed over, as their endings are not audio")
+    if items.repeated:
+        watcher.note(f"{items.repeated} files named more than once; each is done once")
+    if not len(items):
+        _record_failures(job, failures)
+        return Result(0, 0, len(failures), output.errors_path(job.out, job.format))
+    if job.format == "tfrecord":
+        from vggish_pt.output.tfrecord import check_items
+
+        check_items(items)
+    folder = registry.resolve(job.weights)
+    model = _load(folder, job)
+    layout = dump.layout(
+        model,
+        job.settings,
+        pool=job.pool,
+        precision=job.precision,
+        folder=folder,
+        columns=items.columns,
+        segments=items.segments,
+    )
+    if job.format is None:
+        return _fill(job, model, folder, items, failures, layout, watcher)
+    watcher.begin(len(items), Counts())
+    outcomes = _outcomes(job, model, folder, items)
+    with output.open_output(Path(job.out), job.format, layout, overwrite=job.overwrite) as opened:
+        summary = dump.dump(outcomes, opened, failures, watcher.watch)
+    where = output.errors_path(job.out, job.format)
+    return Result(summary.files, summary.windows, len(summary.failures), where)
+
+
+@dataclass
+class _Files:
+    """Files as items."""
+
+    found: Inputs
+    columns: Any = None
+    segments: bool = False
+
+    def __post_init__(self) -> None:
+        self.failures, self.passed_over = self.found.failures, self.found.passed_over
+        self.repeated = self.found.repeated
+
+    def __len__(self) -> int:
+        return len(self.found.files)
+
+    def __iter__(self) -> Iterator[Item]:
+        from vggish_pt.item import Item
+
+        return (Item(path, place) for place, path in enumerate(self.found.files))
+
+
+def _find(named: list[str]) -> Items:
+    from vggish_pt.inputs import find_inputs
+
+    return _Files(find_inputs(named))
+
+
+def _record_failures(job: Job, failures: list[Failure]) -> None:
+    """Lists names of which none led to an input; a folder that holds something stays as it is."""
+    if job.format is not None:
+        output.write_errors(Path(job.out), failures)
+    else:
+        output.write_folder_errors(output.open_store(job.out), failures)
+
+
+def _fill(
+    job: Job, model: VGGish, weights: Path, items: Items, failures: list[Failure], layout: Layout, watcher: Watcher
+) -> Result:
+    options = {
+        "engine": job.engine,
+        "device": job.device if job.engine == "ray" else str(model.device),
+        "workers": job.workers,
+        "batch_size": job.settings.batch_size,
+    }
+    session = output.Session(named_inputs(job.named), options)
+    store = output.open_store(job.out)
+    with output.open_run(store, layout, session, overwrite=job.overwrite, checkpoint=job.checkpoint) as folder:
+        pending = folder.plan(
+            items,
+            failures,
+            repeated=items.repeated,
+            passed_over=items.passed_over,
+            retry_errors=job.retry_errors,
+        )
+        counts, earlier = folder.record.counts, folder.failed_before
+        for note in folder.notes:
+            watcher.note(note)
+        for failure in earlier[:_SHOWN]:
+            watcher.fail(failure)
+        if earlier:
+            more = f" ({len(earlier) - _SHOWN} more than shown here)" if len(earlier) > _SHOWN else ""
+            watcher.note(f"{len(earlier)} failed in runs before{more}; --retry-errors tries them again")
+        watcher.begin(counts.files + len(earlier) + len(pending), replace(counts, errors=len(earlier)))
+        if len(pending):
+            dump.fill(_outcomes(job, model, weights, pending), folder, watcher.watch)
+        else:
+            folder.finish()
+        where = output.errors_path(job.out, None)
+        return Result(counts.files, counts.windows, counts.errors, where, nothing_to_do=not len(pending))
+
+
+def _outcomes(job: Job, model: VGGish, weights: Path, items: Items | Pending) -> Iterator[Outcome]:
+    if job.engine == "ray":
+        engine: Any = importlib.import_module("vggish_pt.ray_engine")
+        results: Iterator[Outcome] = engine.outcomes_on_ray(
+            weights,
+            items,
+            job.settings,
+            pool=job.pool,
+            precision=job.precision,
+            device=job.device,
+            workers=job.workers,
+        )
+        return results
+    return dump.outcomes(model, items, job.settings, pool=job.pool, workers=job.workers)
+
+
+def _load(folder: Path, job: Job) -> VGGish:
+    import torch
+
+    from vggish_pt.devices import choose_device
+    from vggish_pt.model import VGGish
+
+    # On a cluster the workers compute; here the model only says what the rows will be.
+    device = "cpu" if job.engine == "ray" else job.devices[0]
+    model = VGGish.from_pretrained(folder, device=choose_device(device))
+    return model.to(torch.bfloat16) if job.precision == "bf16" else model

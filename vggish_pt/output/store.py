@@ -1,0 +1,234 @@
+"""Where a dataset folder lies: on a disk, or at an address that fsspec knows.
+
+A file gets its name when it is whole: on a disk by renaming, on object storage because an upload is seen when it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from vggish_pt.errors import OutputError, VGGishError
+from vggish_pt.optional import require
+from vggish_pt.output.lock import LOCK_NAME, FileLock, Lock, ObjectLock, create
+from vggish_pt.whole_file import whole_file
+
+Write = Callable[[IO[bytes]], None]
+
+_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
+_LEFT_OVER = re.compile(r"\.(part-\d{5,}\.parquet|errors\.parquet|_run\.json)\.[^.]*\.tmp")
+# Uploads that are seen only when they are complete.
+_WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"}
+
+
+class Store(Protocol):
+    """A folder's files, by name."""
+
+    name: str
+    """How the user called it."""
+
+    def create(self) -> None:
+        """Makes the folder if it is not there."""
+
+    def names(self) -> list[str]:
+        """All names in the folder, sorted; none if it is not there."""
+
+    def open(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+        """A file to read, which can seek."""
+
+    def write(self, name: str, write: Write, *, new: bool = False) -> None:
+        """Writes a file, whole or not at all, to last.
+
+        Args:
+            name: its name.
+            write: is called with a file to write to.
+            new: whether a file of this name is an error.
+        """
+
+    def remove(self, name: str) -> None:
+        """Removes a file."""
+
+    def lock(self) -> Lock:
+        """What keeps a second run out of the folder."""
+
+    def tidy(self) -> None:
+        """Removes half-written files of a run that was killed; only while the folder is locked."""
+
+
+def is_address(out: str) -> bool:
+    """Whether a name is an address such as ``s3://bucket/folder``, not a path."""
+    return _ADDRESS.match(out) is not None
+
+
+def open_store(out: str) -> Store:
+    """The folder of that name.
+
+    Args:
+        out: a path, or an address.
+
+    Raises:
+        MissingDependencyError: the library for such addresses is not installed.
+        OutputError: an address that cannot be used.
+    """
+    match = _ADDRESS.match(out)
+    if match is None:
+        return LocalStore(Path(out))
+    if match[1].lower() in ("file", "local"):
+        return LocalStore(Path(out[match.end() :]), out)
+    return AddressStore(out, match[1].lower())
+
+
+class LocalStore:
+    """A folder on a disk. Links are followed."""
+
+    def __init__(self, folder: Path, name: str | None = None) -> None:
+        self.name = name or str(folder)
+        self._folder = folder
+
+    def create(self) -> None:
+        """Makes the folder if it is not there."""
+        with _named(self.name):
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    def names(self) -> list[str]:
+        """All names in the folder."""
+        with _named(self.name, "read"):
+            try:
+                return sorted(path.name for path in self._folder.iterdir())
+            except FileNotFoundError:
+                return []
+
+    def open(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+        """A file to read."""
+        with _named(f"{self.name}/{name}", "read"):
+            return (self._folder / name).open("rb")
+
+    def write(self, name: str, write: Write, *, new: bool = False) -> None:
+        """Writes a file, whole or not at all."""
+        with whole_file(self._folder / name, overwrite=not new) as file:
+            write(file)
+        with _named(self.name):
+            _sync_folder(self._folder)
+
+    def remove(self, name: str) -> None:
+        """Removes a file."""
+        with _named(f"{self.name}/{name}"):
+            (self._folder / name).unlink(missing_ok=True)
+
+    def lock(self) -> Lock:
+        """What keeps a second run out."""
+        return FileLock(self._folder / LOCK_NAME, self.name)
+
+    def tidy(self) -> None:
+        """Removes half-written files."""
+        for name in self.names():
+            if _LEFT_OVER.fullmatch(name):
+                self.remove(name)
+
+
+class AddressStore:
+    """A folder at an address."""
+
+    def __init__(self, name: str, protocol: str) -> None:
+        self.name = name.rstrip("/")
+        fsspec = require("fsspec", f"writing to {protocol}://")
+        try:
+            known = fsspec.get_filesystem_class(protocol)
+        except ImportError as error:
+            module = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(protocol)
+            if module is not None:
+                require(module, f"writing to {protocol}://")
+            raise OutputError(f"{name}: cannot be written to ({error})") from None
+        except ValueError:
+            raise OutputError(f"{name}: {protocol}:// is no kind of address that fsspec knows") from None
+        with _named(self.name, "opened"):
+            self._fs: Any = known(**known._get_kwargs_from_urls(name))
+            self._root = self._fs._strip_protocol(self.name)
+        self._whole_uploads = protocol in _WHOLE_UPLOADS
+
+    def create(self) -> None:
+        """Makes the folder if it is not there."""
+        if not self._whole_uploads:
+            with _named(self.name):
+                self._fs.makedirs(self._root, exist_ok=True)
+
+    def names(self) -> list[str]:
+        """All names in the folder."""
+        with _named(self.name, "read"):
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.ls(self._root, detail=False)
+            except FileNotFoundError:
+                return []
+        return sorted({path.rstrip("/").rpartition("/")[2] for path in found if path.rstrip("/") != self._root} - {""})
+
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """A file to read."""
+        with _named(f"{self.name}/{name}", "read"):
+            file = self._fs.open(f"{self._root}/{name}", "rb", cache_type="none")
+        with file:
+            yield file
+
+    def write(self, name: str, write: Write, *, new: bool = False) -> None:
+        """Writes a file, whole or not at all."""
+        buffer = io.BytesIO()
+        write(buffer)
+        self._put(name, buffer.getvalue(), new=new)
+
+    def _put(self, name: str, data: bytes, *, new: bool) -> None:
+        path = f"{self._root}/{name}"
+        with _named(f"{self.name}/{name}"):
+            if not self._whole_uploads:
+                if new and self._fs.exists(path):
+                    raise FileExistsError("is there already")
+                staged = f"{self._root}/.{name}.upload.tmp"
+                self._fs.pipe_file(staged, data)
+                self._fs.mv(staged, path)
+            elif new:
+                create(self._fs, path, data)
+            else:
+                self._fs.pipe_file(path, data)
+
+    def remove(self, name: str) -> None:
+        """Removes a file."""
+        with _named(f"{self.name}/{name}"), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(f"{self._root}/{name}")
+
+    def lock(self) -> Lock:
+        """What keeps a second run out."""
+        return ObjectLock(self._fs, f"{self._root}/{LOCK_NAME}", self.name)
+
+    def tidy(self) -> None:
+        """Removes half-written files."""
+        for name in self.names():
+            if _LEFT_OVER.fullmatch(name):
+                self.remove(name)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes sure that a new name outlasts a loss of power, where folders can be opened for that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _named(name: str, what: str = "written") -> Iterator[None]:
+    """Turns what a file system raises into an error with a name. Libraries for addresses raise all kinds."""
+    try:
+        yield
+    except VGGishError:
+        raise
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise OutputError(f"{name}: cannot be {what} ({reason})") from error

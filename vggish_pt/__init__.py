@@ -20,8 +20,10 @@ from vggish_pt.errors import (
     MissingDependencyError,
     OutputError,
     SettingsError,
+    TrainingError,
     VGGishError,
     WeightsError,
+    WorkerError,
 )
 from vggish_pt.version import __version__
 
@@ -60,10 +62,12 @@ __all__ = [
     "OutputError",
     "Postprocessor",
     "SettingsError",
+    "TrainingError",
     "VGGish",
     "VGGishConfig",
     "VGGishError",
     "WeightsError",
+    "WorkerError",
     "__version__",
     "load_waveform",
     "push_many",

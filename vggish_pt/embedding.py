@@ -1,40 +1,44 @@
 """From sources to embeddings: decode → resample → examples → network → postprocess, batched across sources.
 
-Threads decode, resample and run the front end ahead; the caller's thread runs the network. Results come in the order
-of the sources, and neither the length of a source nor their number adds to memory, embeddings aside.
+Threads or worker processes decode, resample and run the front end ahead; the caller's thread runs the network. Neither
+the length of a source nor their number adds to memory, embeddings aside.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vggish_pt import constants as c
-from vggish_pt.audio import AudioLike, display_name, open_audio
-from vggish_pt.errors import AudioError, SettingsError, VGGishError
-from vggish_pt.examples import ExampleStream
-from vggish_pt.prefetch import prefetch
+from vggish_pt.audio import AudioLike, display_name
+from vggish_pt.batch import DEFAULT_BATCH_SIZE, Batch
+from vggish_pt.errors import SettingsError, VGGishError
+from vggish_pt.prefetch import Ahead, prefetch
+from vggish_pt.reading import Piece, Task, read
 from vggish_pt.resample import require_resampler
 from vggish_pt.settings import EmbedSettings
-from vggish_pt.waveform import waveform_pieces
 from vggish_pt.windows import window_times
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-    from vggish_pt.item import Item, Opener
+    from vggish_pt.item import Item
     from vggish_pt.model import VGGish
 
-DEFAULT_BATCH_SIZE = 256
+# Embeddings that wait, in input order, for those of an input before them. Beyond, no further input is begun.
+_MAX_WAITING_BYTES = 1 << 26
+_RECORD_BYTES = 1 << 12  # what an input costs besides
+
+_Result: TypeAlias = "Embeddings | VGGishError"
 
 
 @dataclass(frozen=True)
@@ -65,34 +69,24 @@ class Embeddings:
         )
 
 
-@dataclass
-class _Opened:
-    """A source has been opened: how results call it."""
-
-    name: str
-
-
-@dataclass
-class _Ended:
-    """A source has been read to its end: so many seconds."""
-
-    duration: float
-
-
-_Piece: TypeAlias = "_Opened | Tensor | _Ended | VGGishError"
-
-
-@dataclass
-class _Task:
-    source: AudioLike | Opener
-    name: str | None
-    sample_rate: float | None = None
-
-
 def is_many(source: object) -> bool:
     """Whether ``embed`` was given many sources, not one."""
     one = (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray, Tensor)
     return isinstance(source, Iterable) and not isinstance(source, one) and not hasattr(source, "read")
+
+
+def use_processes(workers: int, device: torch.device) -> bool:
+    """Whether worker processes or threads are the better choice for a data set.
+
+    Processes where ``workers`` is 2 or more, or the network is computed elsewhere than on the CPU: a crash in a decoder
+    then costs one file, and the interpreter's lock is not shared. Threads otherwise: a worker process takes some
+    seconds and 200 MB to start, and beside a network on the CPU one thread decodes as fast as it takes.
+
+    Args:
+        workers: how many there shall be.
+        device: where the network is computed.
+    """
+    return workers >= 2 or (workers == 1 and device.type != "cpu")
 
 
 def embed_sources(
@@ -117,46 +111,84 @@ def embed_sources(
     Raises:
         SettingsError: settings that do not fit the model, or no iterable.
     """
-    if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= 256:
-        raise SettingsError(f"workers must be a whole number from 0 to 256, not {workers!r}")
+    _check_workers(workers)
     check_model(model, settings)
     if not is_many(sources):
         raise SettingsError(f"embed_iter takes many sources; put the {type(sources).__name__} in a list")
     tasks = (
-        _Task(source, f"input {i}" if numbered and not _has_name(source) else None, sample_rate)
+        Task(i, source, f"input {i}" if numbered and not _has_name(source) else None, sample_rate)
         for i, source in enumerate(sources)
     )
-    return _run(model, tasks, settings, workers)
+    return _without_numbers(_run([model], tasks, settings, workers, processes=False, ordered=True))
 
 
 def embed_items(
-    model: VGGish, items: Iterable[Item], settings: EmbedSettings, *, workers: int = 1
+    model: VGGish | Sequence[VGGish],
+    items: Iterable[Item],
+    settings: EmbedSettings,
+    *,
+    workers: int = 1,
+    processes: bool | None = False,
+    ordered: bool = True,
 ) -> Generator[tuple[Item, Embeddings | VGGishError]]:
-    """Embeds the inputs of a data set; closing the iterator early stops its threads.
+    """Embeds the inputs of a data set; closing the iterator early stops its threads and processes.
 
     Args:
-        model: the model.
+        model: the model; or replicas of it on several devices (:func:`vggish_pt.devices.replicas`), which share the
+            work.
         items: any iterable; it is read as far ahead as needed to fill batches.
         settings: what decides the numbers.
-        workers: threads that read ahead; 0 for none.
+        workers: threads or processes that read ahead; 0 for none.
+        processes: True for worker processes (:mod:`vggish_pt.workers`), False for threads, None to let
+            :func:`use_processes` choose. On the CPU, the numbers are the same bit for bit.
+        ordered: True gives results in the order of the items; False, as soon as they are complete.
 
     Yields:
-        Each input with its embeddings, or the error that says why there are none.
+        Each input with its embeddings, or the error that says why there are none. Their times are seconds in the file,
+        also where the item is a part of it.
 
     Raises:
         SettingsError: settings that do not fit the model.
+        WorkerError: worker processes cannot be started.
     """
-    check_model(model, settings)
-    taken: deque[Item] = deque()
+    _check_workers(workers)
+    models = list(model) if isinstance(model, Sequence) else [model]
+    if not models:
+        raise SettingsError("embed_items takes a model, or a list of at least one")
+    check_model(models[0], settings)
+    if processes is None:
+        processes = use_processes(workers, models[0].device)
+    return _embed_items(models, items, settings, workers, processes, ordered)
 
-    def tasks() -> Generator[_Task]:
-        for item in items:
-            taken.append(item)
-            yield _Task(item.path if item.source is None else item.source, display_name(item.path))
 
-    with closing(_run(model, tasks(), settings, workers)) as results:
-        for result in results:
-            yield taken.popleft(), result
+def _embed_items(
+    models: Sequence[VGGish],
+    items: Iterable[Item],
+    settings: EmbedSettings,
+    workers: int,
+    processes: bool,
+    ordered: bool,
+) -> Generator[tuple[Item, _Result]]:
+    taken: dict[int, Item] = {}
+
+    def tasks() -> Generator[Task]:
+        for number, item in enumerate(items):
+            taken[number] = item
+            source = item.path if item.source is None else item.source
+            yield Task(number, source, display_name(item.path), start=item.start, end=item.end)
+
+    with closing(_run(models, tasks(), settings, workers, processes=processes, ordered=ordered)) as results:
+        for number, result in results:
+            item = taken.pop(number)
+            if item.start and isinstance(result, Embeddings):
+                result.start.add_(item.start)
+                result.end.add_(item.start)
+            yield item, result
+
+
+def _check_workers(workers: int) -> None:
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= 256:
+        raise SettingsError(f"workers must be a whole number from 0 to 256, not {workers!r}")
 
 
 def check_model(model: VGGish, settings: EmbedSettings) -> None:
@@ -172,28 +204,57 @@ def check_model(model: VGGish, settings: EmbedSettings) -> None:
 
 
 def _run(
-    model: VGGish, tasks: Iterable[_Task], settings: EmbedSettings, workers: int
-) -> Generator[Embeddings | VGGishError]:
-    batch = Batch(model, settings)
-    open_records: deque[_Record] = deque()
-    record: _Record | None = None
-    pieces = prefetch(tasks, lambda task: _examples(model, task, settings), workers, prepare=_use_one_thread)
-    with closing(pieces):  # whatever happens here, its threads stop at once
+    models: Sequence[VGGish],
+    tasks: Iterable[Task],
+    settings: EmbedSettings,
+    workers: int,
+    *,
+    processes: bool,
+    ordered: bool,
+) -> Generator[tuple[int, _Result]]:
+    batch = Batch(models, settings)
+    records: dict[int, _Record] = {}  # of the sources that are not complete
+    complete: deque[_Record] = deque()
+    queue = _Queue(ordered)
+
+    def results() -> Generator[tuple[int, _Result]]:
+        while complete:
+            record = complete.popleft()
+            del records[record.number]
+            yield from queue.put(record.number, record.result(batch, settings.hop))
+
+    size = settings.batch_size or DEFAULT_BATCH_SIZE
+    if processes and workers:
+        from vggish_pt.workers import read_in_processes
+
+        pieces = read_in_processes(tasks, models[0].frontend, settings, workers, ahead=size, hold=queue.full)
+    else:
+        # The front end runs where the network is; on the CPU if that is in several places.
+        device = models[0].device if len(models) == 1 else torch.device("cpu")
+        ahead: Ahead[Task, Piece] = Ahead(size, size, lambda task: task.weight, lambda piece: len(piece.windows))
+        pieces = prefetch(
+            tasks,
+            lambda task: read(task, models[0].frontend, settings, device),
+            workers,
+            prepare=_use_one_thread,
+            ahead=ahead,
+        )
+    with closing(pieces):  # whatever happens here, its threads and processes stop at once
         for piece in pieces:
-            if record is None or record.ended:  # a source begins: it was opened, or could not be
-                record = _Record(piece.name if isinstance(piece, _Opened) else "")
-                open_records.append(record)
-            if isinstance(piece, Tensor):
-                batch.add(record, piece)
-            elif isinstance(piece, _Ended):
-                record.end(piece.duration)
-            elif isinstance(piece, VGGishError):
-                record.fail(piece)
-            while open_records and open_records[0].complete:
-                yield open_records.popleft().result(batch, settings.hop)
+            record = records.get(piece.number)
+            if record is None:
+                record = records[piece.number] = _Record(piece.number, complete)
+            batch.add(record, piece.windows)
+            record.advance(piece)
+            yield from results()
     batch.run_all()
-    for record in open_records:
-        yield record.result(batch, settings.hop)
+    yield from results()
+
+
+def _without_numbers(results: Generator[tuple[int, _Result]]) -> Generator[_Result]:
+    with closing(results):
+        for _, result in results:
+            yield result
 
 
 def _has_name(source: object) -> bool:
@@ -213,132 +274,79 @@ def _openmp() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _examples(model: VGGish, task: _Task, settings: EmbedSettings) -> Generator[_Piece]:
-    """One source as log-mel windows between marks of its beginning and end, or up to an error."""
-    try:
-        with open_audio(
-            task.source, task.sample_rate, name=task.name, allow_truncated=settings.allow_truncated
-        ) as audio:
-            yield _Opened(audio.name)
-            stream = ExampleStream(model.frontend, settings.hop, settings.pad, model.device)
-            for samples in waveform_pieces(audio, settings.resampler):
-                yield stream.push(samples)
-            yield stream.flush()
-            yield _Ended(audio.decoded / audio.sample_rate)
-    except VGGishError as error:
-        yield error
-    except (OSError, MemoryError, RuntimeError) as error:
-        name = task.name or display_name(task.source)
-        yield AudioError(f"{name}: cannot be read ({type(error).__name__}: {error})", name)
-
-
 class _Record:
-    """A source whose results are being gathered."""
+    """A source whose results are being gathered.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.ended = False
-        self.error: VGGishError | None = None
+    Args:
+        number: of its task.
+        complete: where it puts itself when there is nothing more to come.
+    """
+
+    def __init__(self, number: int, complete: deque[_Record]) -> None:
+        self.number = number
         self.pending = 0
-        self._duration = 0.0
+        self._complete = complete
+        self._last: Piece | None = None
         self._values: list[Tensor] = []
 
-    @property
-    def complete(self) -> bool:
-        return self.error is not None or (self.ended and self.pending == 0)
-
-    def fail(self, error: VGGishError) -> None:
-        self.error = error
-        self.end(0.0)
-        self._values.clear()
-
-    def end(self, duration: float) -> None:
-        self.ended = True
-        self._duration = duration
-
-    def take(self, values: Tensor) -> None:
-        self.pending -= len(values)
-        if self.error is None:
-            self._values.append(values)
-
-    def result(self, batch: Batch, hop: float) -> Embeddings | VGGishError:
-        if self.error is not None:
-            return self.error
-        values = torch.cat(self._values) if self._values else batch.empty()
-        start, end = window_times(0, len(values), hop)
-        return Embeddings(values, torch.from_numpy(start), torch.from_numpy(end), self.name, self._duration)
-
-
-class Receiver(Protocol):
-    """Who gets the values of windows that were added to a batch."""
-
-    pending: int
-    """How many of its windows are still to be computed."""
+    def advance(self, piece: Piece) -> None:
+        """Takes note of a piece whose windows are in the batch."""
+        if piece.last:
+            self._last = piece
+            if self.pending == 0 or piece.error is not None:
+                self._complete.append(self)
 
     def take(self, values: Tensor) -> None:
         """Takes the values of its next windows."""
+        self.pending -= len(values)
+        if self._last is not None and self._last.error is not None:
+            return
+        self._values.append(values)
+        if self._last is not None and self.pending == 0:
+            self._complete.append(self)
+
+    def result(self, batch: Batch, hop: float) -> _Result:
+        """What the source gave."""
+        assert self._last is not None
+        if self._last.error is not None:
+            self._values.clear()
+            return self._last.error
+        values = torch.cat(self._values) if self._values else batch.empty()
+        start, end = window_times(0, len(values), hop)
+        duration = self._last.duration or 0.0
+        return Embeddings(values, torch.from_numpy(start), torch.from_numpy(end), self._last.name, duration)
 
 
-class Batch:
-    """Gathers windows of any sources until there are enough for a pass through the network.
+class _Queue:
+    """Results on their way out.
 
     Args:
-        model: the model.
-        settings: what decides the numbers, and the size of a pass.
+        ordered: True gives them in the order of their numbers, 0, 1, 2, ...; False as they come.
     """
 
-    def __init__(self, model: VGGish, settings: EmbedSettings) -> None:
-        self._model = model
-        self._settings = settings
-        self._size = settings.batch_size or DEFAULT_BATCH_SIZE
-        self._waiting: deque[tuple[Receiver, Tensor]] = deque()
-        self._count = 0
+    def __init__(self, ordered: bool) -> None:
+        self._ordered = ordered
+        self._waiting: dict[int, _Result] = {}
+        self._bytes = 0
+        self._next = 0
 
-    def add(self, record: Receiver, examples: Tensor) -> None:
-        """Adds windows, (n, 96, 64); runs the network as often as there are enough."""
-        if len(examples) == 0:
+    def put(self, number: int, result: _Result) -> Generator[tuple[int, _Result]]:
+        """Takes a result; gives those that may go out now."""
+        if not self._ordered:
+            yield number, result
             return
-        record.pending += len(examples)
-        self._count += len(examples)
-        self._waiting.append((record, examples))
-        while self._count >= self._size:
-            self._run_one()
+        self._waiting[number] = result
+        self._bytes += _size(result)
+        while self._next in self._waiting:
+            result = self._waiting.pop(self._next)
+            self._bytes -= _size(result)
+            self._next += 1
+            yield self._next - 1, result
 
-    def run_all(self) -> None:
-        """Runs the network on what is left."""
-        while self._count:
-            self._run_one()
-
-    def empty(self) -> Tensor:
-        """The values of a clip without windows: none, of the right shape and type."""
-        return self._compute(torch.zeros(0, c.EXAMPLE_FRAMES, c.MEL_BANDS))
-
-    def _run_one(self) -> None:
-        taken: list[tuple[Receiver, Tensor]] = []
-        room = self._size
-        while room and self._waiting:
-            record, examples = self._waiting.popleft()
-            if len(examples) > room:
-                self._waiting.appendleft((record, examples[room:]))
-                examples = examples[:room]
-            taken.append((record, examples))
-            room -= len(examples)
-        values = self._compute(torch.cat([examples for _, examples in taken]))
-        self._count -= len(values)
-        for (record, _), part in zip(taken, torch.split(values, [len(e) for _, e in taken]), strict=True):
-            record.take(part)
-
-    @torch.inference_mode()
-    def _compute(self, examples: Tensor) -> Tensor:
-        network = self._model.network
-        weight = network.conv1.weight
-        values = network.infer(examples.to(weight.device, weight.dtype), self._settings.layer).float()
-        if self._settings.postprocess is not None:
-            values = self._model.postprocess(values, quantize=self._settings.postprocess == "uint8")
-        # A plain tensor of its own: users may compute gradients with it, and no batch is kept alive by one row.
-        return _plain(values.cpu())
+    def full(self) -> bool:
+        """Whether so much waits for a result before it that no further source should be begun."""
+        return self._bytes > _MAX_WAITING_BYTES
 
 
-def _plain(values: Tensor) -> Tensor:
-    with torch.inference_mode(False):
-        return torch.empty(values.shape, dtype=values.dtype).copy_(values)
+def _size(result: _Result) -> int:
+    return _RECORD_BYTES + (result.values.nbytes if isinstance(result, Embeddings) else 0)

@@ -42,6 +42,14 @@ class OutputError(VGGishError, OSError):
     """An output that cannot be written, or that exists already."""
 
 
+class WorkerError(VGGishError):
+    """Worker processes that cannot be started, or that failed for a reason that is no input's."""
+
+
+class TrainingError(VGGishError):
+    """Training that cannot begin or go on with this data, such as a loss that is not finite."""
+
+
 class MissingDependencyError(VGGishError, ImportError):
     """An optional library that is not installed, or is installed but cannot be loaded."""
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vggish_pt.audio.samples import LevelCheck, as_array, channels_first, check_format, mono, scaled, whole_rate
-from vggish_pt.embedding import Batch, Embeddings, check_model
+from vggish_pt.batch import Batch
+from vggish_pt.embedding import Embeddings, check_model
 from vggish_pt.errors import SettingsError
 from vggish_pt.examples import ExampleStream
 from vggish_pt.resample import Resampler, Waveform, make_resampler

@@ -1,19 +1,16 @@
-"""From what was named on the command line to the audio files that it means."""
+"""Folders, patterns and names on a disk → the audio files that they mean."""
 
 from __future__ import annotations
 
 import fnmatch
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vggish_pt.audio import display_name
 from vggish_pt.errors import AudioError
-from vggish_pt.item import path_text
-
-__all__ = ["AUDIO_SUFFIXES", "Inputs", "find_inputs", "path_text"]
 
 AUDIO_SUFFIXES = frozenset(
     f".{ending}"
@@ -53,21 +50,43 @@ def find_inputs(named: Iterable[str]) -> Inputs:
     Args:
         named: what the user named.
     """
-    search = _Search()
+    found, spelling, seen = Inputs(), Spelling(), set[tuple[str, str]]()
+
+    def take(path: str) -> None:
+        identity = spelling.identity(path)
+        if identity in seen:
+            found.repeated += 1
+        else:
+            seen.add(identity)
+            found.files.append(path)
+
+    search = Search(take, lambda name, error: found.failures.append((name, error)))
     for name in named:
         search.add(name)
-    return search.found
+    found.passed_over = search.passed_over
+    return found
 
 
-class _Search:
-    def __init__(self) -> None:
-        self.found = Inputs()
-        self._seen: set[tuple[str, str]] = set()
-        self._real: dict[str, str] = {}
+class Search:
+    """Goes through what was named, in order.
+
+    Args:
+        take: is called with each path found.
+        fail: is called with each name that leads nowhere, and the error that says why.
+
+    Attributes:
+        passed_over: how many files were met in a search whose ending is not one of audio.
+    """
+
+    def __init__(self, take: Callable[[str], None], fail: Callable[[str, AudioError], None]) -> None:
+        self.passed_over = 0
+        self._found = 0  # paths and failures
+        self._take_path = take
+        self._fail_name = fail
 
     def add(self, name: str) -> None:
-        found = self.found
-        before = len(found.files) + found.repeated + len(found.failures)
+        """Takes a file, or searches a folder or pattern."""
+        before = self._found
         if os.path.isdir(name):  # noqa: PTH112 (Path takes '' for the current folder, and raises on over-long names)
             self._take_folder(name)
             what = "holds no audio file"
@@ -79,27 +98,18 @@ class _Search:
             return
         else:
             what = "is no name of a file"
-        if len(found.files) + found.repeated + len(found.failures) == before:
+        if self._found == before:
             self._fail(name, what)
 
     def _take(self, path: str) -> None:
-        # Two names are the same file if they lie in the same folder under the same name, however they are spelled.
-        # Links to files are kept apart: they may stand for labels.
-        parent, name = os.path.split(path)
-        if parent not in self._real:
-            self._real[parent] = os.path.realpath(parent)
-        key = (self._real[parent], name)
-        if key in self._seen:
-            self.found.repeated += 1
-        else:
-            self._seen.add(key)
-            self.found.files.append(path)
+        self._found += 1
+        self._take_path(path)
 
     def _take_audio(self, path: str) -> None:
         if Path(path).suffix.lower() in AUDIO_SUFFIXES:
             self._take(path)
         else:
-            self.found.passed_over += 1
+            self.passed_over += 1
 
     def _take_pattern(self, pattern: str) -> None:
         ending = Path(pattern).suffix
@@ -142,8 +152,26 @@ class _Search:
         self._fail(error.filename, f"the folder cannot be read ({error.strerror})")
 
     def _fail(self, name: str, reason: str) -> None:
+        self._found += 1
         label = display_name(name)
-        self.found.failures.append((name, AudioError(f"{label}: {reason}", label)))
+        self._fail_name(name, AudioError(f"{label}: {reason}", label))
+
+
+class Spelling:
+    """Tells which paths are one file, however they are spelled: those of one folder and one name.
+
+    Links to files are kept apart: they may stand for labels.
+    """
+
+    def __init__(self) -> None:
+        self._real: dict[str, str] = {}
+
+    def identity(self, path: str) -> tuple[str, str]:
+        """What two paths of one file have in common."""
+        parent, name = os.path.split(path)
+        if parent not in self._real:
+            self._real[parent] = os.path.realpath(parent)
+        return self._real[parent], name
 
 
 def _visible(names: Iterable[str]) -> Iterator[str]:

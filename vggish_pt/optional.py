@@ -14,6 +14,8 @@ _EXTRAS = {
     "matplotlib": "plot",
     "sounddevice": "mic",
     "s3fs": "s3",
+    "gcsfs": "gs",
+    "aiohttp": "http",
     "ray": "ray",
     "lightning": "classify",
     "skops": "classify",

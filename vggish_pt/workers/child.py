@@ -21,11 +21,11 @@ from vggish_pt.errors import AudioError, AudioWarning, WorkerError
 from vggish_pt.frontend import LogMel
 from vggish_pt.reading import Piece, Task, read
 from vggish_pt.settings import EmbedSettings
-from vggish_pt.wire import messages, receive_object, send_message
+from vggish_pt.workers.wire import messages, receive_object, send_message
 
 
 def main() -> None:
-    """Runs in a fresh process; see :mod:`vggish_pt.workers` for the other side."""
+    """Runs in a fresh process; see :mod:`vggish_pt.workers.pool` for the other side."""
     try:
         _work()
     except BaseException:

@@ -10,10 +10,11 @@ import json
 import pickle
 import struct
 from collections.abc import Generator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vggish_pt import constants as c
@@ -55,7 +56,7 @@ def send_message(stream: BinaryIO, header: dict[str, Any], frames: Tensor | None
     stream.write(_LENGTH.pack(len(text)))
     stream.write(text)
     if frames is not None and len(frames):
-        stream.write(memoryview(frames.numpy()).cast("B"))
+        stream.write(_bytes(frames.numpy()))
     stream.flush()
 
 
@@ -78,7 +79,7 @@ def receive_message(stream: BinaryIO) -> tuple[dict[str, Any], Tensor]:
     if not c.EXAMPLE_FRAMES <= rows <= _MAX_ROWS or not 1 <= step <= c.EXAMPLE_FRAMES:
         raise EOFError
     frames = np.empty((rows, c.MEL_BANDS), np.float32)
-    if stream.readinto(memoryview(frames).cast("B")) != frames.nbytes:  # type: ignore[attr-defined]
+    if stream.readinto(_bytes(frames)) != frames.nbytes:  # type: ignore[attr-defined]
         raise EOFError
     return header, torch.from_numpy(frames).unfold(0, c.EXAMPLE_FRAMES, step).transpose(1, 2)
 
@@ -108,6 +109,10 @@ def as_piece(number: int, header: dict[str, Any], windows: Tensor) -> Piece:
         None if duration is None else float(duration),
         None if error is None else _error(*error),
     )
+
+
+def _bytes(array: NDArray[np.float32]) -> memoryview:
+    return memoryview(cast("Any", array)).cast("B")
 
 
 def _exactly(stream: BinaryIO, count: int) -> bytes:

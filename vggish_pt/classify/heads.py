@@ -65,7 +65,7 @@ class Head(nn.Module):
     def __init__(self, size: int, classes: int, config: HeadConfig, activation: nn.Module) -> None:
         super().__init__()
         self.activation = activation
-        self.norm = nn.LayerNorm(size)  # layers differ in scale by orders of magnitude, and weights from each other
+        self.standardize = Standardize(size)
         self.dropout = nn.Dropout(config.dropout)
         self.hidden: nn.Sequential | None = None
         if config.kind == "mlp":
@@ -90,23 +90,59 @@ class Head(nn.Module):
                 return logits.mean(dim=1)
             there = mask.unsqueeze(-1).to(logits.dtype)
             return (logits * there).sum(dim=1) / there.sum(dim=1).clamp_min(1)
-        weights = self.attention(x).float()
+        weights: Tensor = self.attention(x).float()
         if mask is not None:
             weights = weights.masked_fill(~mask.unsqueeze(-1), float("-inf"))
-        return (weights.softmax(dim=1) * logits).sum(dim=1)
+        pooled: Tensor = (weights.softmax(dim=1) * logits).sum(dim=1)
+        return pooled
 
     def windows(self, features: Tensor) -> Tensor:
         """Logits of windows: (..., size) → (..., classes) float32."""
         return self._logits(self._prepare(features))
 
     def _prepare(self, features: Tensor) -> Tensor:
-        # Masked windows may hold anything finite. The norm is computed in float32 whatever the precision.
-        x: Tensor = self.dropout(self.norm(self.activation(features).to(self.norm.weight.dtype)))
+        # Masked windows may hold anything finite.
+        x: Tensor = self.dropout(self.standardize(self.activation(features)))
         return x
+
+    @torch.no_grad()
+    def fit_standardize(self, features: Tensor) -> None:
+        """Sets mean and scale by the features (n, size) of windows of the training data, before training begins."""
+        self.standardize.fit(self.activation(features))
 
     def _logits(self, x: Tensor) -> Tensor:
         logits: Tensor = self.output(x if self.hidden is None else self.hidden(x))
         return logits.float()
+
+
+class Standardize(nn.Module):
+    """Features less their mean, over their scale. Both are fixed: nothing until :meth:`fit`.
+
+    Layers differ in scale by orders of magnitude, as do features of one layer, and an optimizer's steps do not.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+
+    def fit(self, features: Tensor) -> None:
+        """Takes mean and standard deviation of features (n, size).
+
+        Those that hardly vary are not blown up: a twentieth of the mean deviation is added to each.
+        """
+        x = features.double()
+        deviation = x.std(dim=0, correction=0)
+        floor = 0.05 * deviation.mean()
+        self.mean.copy_(x.mean(dim=0))
+        self.scale.copy_(deviation + floor if floor > 0 else torch.ones_like(deviation))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., size) → (..., size), float32 if the module is."""
+        return (features.to(self.mean.dtype) - self.mean) / self.scale
 
 
 class _GatedAttention(nn.Module):

@@ -9,6 +9,7 @@ from typing import Any
 from vggish_pt.classify import store
 from vggish_pt.errors import WeightsError
 from vggish_pt.pretrained import hub, registry
+from vggish_pt.storage import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 
 
 def resolve(name_or_path: str | os.PathLike[str], **place: Any) -> Path:
@@ -43,8 +44,8 @@ def push(folder: Path, repo_id: str, *, token: str | bool | None = None, private
         DownloadError: the Hub cannot be reached.
     """
     config, _ = store.read_classifier(folder)
-    names = (store.CONFIG_NAME, store.WEIGHTS_NAME, store.LABELS_NAME)
+    names = (CONFIG_NAME, WEIGHTS_NAME, store.LABELS_NAME)
     contents: dict[str, Path | bytes] = {name: folder / name for name in names if (folder / name).is_file()}
-    card = folder / store.CARD_NAME
-    contents[store.CARD_NAME] = card if card.is_file() else store.classifier_card(config).encode()
+    card = folder / CARD_NAME
+    contents[CARD_NAME] = card if card.is_file() else store.classifier_card(config).encode()
     return hub.upload(contents, repo_id, message="Upload VGGish classifier", token=token, private=private)

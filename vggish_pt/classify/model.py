@@ -264,12 +264,12 @@ class VGGishClassifier(nn.Module):
             raise SettingsError(f"mask must be bool of shape {tuple(examples.shape[:2])}, not {tuple(mask.shape)}")
         windows = examples.flatten(0, 1)
         if mask is None:
-            features = self.features(windows).unflatten(0, examples.shape[:2])
+            features = self.features(windows).reshape(*examples.shape[:2], -1)
         else:  # windows that are not there cost nothing
             there = mask.flatten()
             found = self.features(windows[there])
             features = found.new_zeros(len(there), found.shape[1]).masked_scatter(there.unsqueeze(1), found)
-            features = features.unflatten(0, examples.shape[:2])
+            features = features.reshape(*examples.shape[:2], -1)
         logits: Tensor = self.head(features, mask)
         return logits
 

@@ -86,7 +86,7 @@ class Metrics:
         macro_f1: mean over classes.
         mean_average_precision: mAP, the mean of average precisions over classes.
         auc: mean over classes.
-        d_prime: ``sqrt(2) * inverse normal CDF(auc)`` of the mean AUC; the formula of Hershey et al., "CNN Architectures
+        d_prime: ``sqrt(2) * inverse normal CDF(auc)`` of the mean AUC; formula of Hershey et al., "CNN Architectures
             for Large-Scale Audio Classification" (ICASSP 2017). Infinite for an AUC of 1.
         per_class: in the order of the labels.
         confusion: single-label: how many clips of class i were taken for class j, in row i, column j. Multi-label: a

@@ -400,7 +400,7 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type of a column's values, not of how they are stored (dictionaries, extensions)."""
+    """The type of a column's values, not of how they are stored (dictionaries, extensions, names of list items)."""
     import pyarrow as pa
 
     while True:
@@ -408,6 +408,10 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
             kind = kind.value_type
         elif isinstance(kind, pa.BaseExtensionType):
             kind = kind.storage_type
+        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            return pa.list_(plain_type(kind.value_type))
+        elif pa.types.is_struct(kind):
+            return pa.struct([pa.field(part.name, plain_type(part.type)) for part in kind])
         else:
             return kind
 

@@ -295,9 +295,7 @@ class Group:
             try:
                 found.append(pa.array([columns.get(name) for columns in carried], kind))
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-                reason = str(error).splitlines()[0][:200]
-                raise SettingsError(f"{self.name}: the column {name!r} holds values of different kinds, or of one that "
-                                    f"cannot be carried ({reason})") from None  # fmt: skip
+                raise _cannot_carry(self.name, name, error) from None
         if not self._given:
             self._schemas.append(pa.schema(list(zip(names, (array.type for array in found), strict=True))))
         titles = [*_FIXED, *(_CARRIED + name for name in names)]
@@ -321,18 +319,29 @@ class Group:
 
     def read(self, batch: pa.RecordBatch) -> list[dict[str, Any]]:
         """What the inputs of a batch carry."""
+        import pyarrow as pa
+
         assert self._schema is not None
         if not len(self._schema):
             return [{} for _ in range(batch.num_rows)]
         present = set(batch.schema.names)
-        columns = [
-            batch.column(_CARRIED + field.name).cast(field.type).to_pylist()
-            if _CARRIED + field.name in present
-            else [None] * batch.num_rows
-            for field in self._schema
-        ]
+        columns = []
+        for field in self._schema:
+            if _CARRIED + field.name not in present:
+                columns.append([None] * batch.num_rows)
+                continue
+            try:
+                columns.append(batch.column(_CARRIED + field.name).cast(field.type).to_pylist())
+            except (pa.ArrowException, ValueError) as error:  # whole numbers that are no float, say
+                raise _cannot_carry(self.name, field.name, error) from None
         names = self._schema.names
         return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _cannot_carry(name: str, column: str, error: Exception) -> SettingsError:
+    reason = str(error).splitlines()[0][:200]
+    what = f"the column {column!r} holds values of different kinds, or of one that cannot be carried"
+    return SettingsError(f"{name}: {what} ({reason})")
 
 
 def _unified(schemas: list[pa.Schema], name: str) -> pa.Schema:

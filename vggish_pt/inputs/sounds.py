@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from vggish_pt.manifest import (
     open_parquet,
     plain_type,
 )
-from vggish_pt.remote import shown
+from vggish_pt.remote import is_address, local_path, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,12 +110,16 @@ class _Readers:
     """The last few readers of this process, as neighbours are mostly wanted one after the other."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Starts afresh: after a fork, as files that the parent opened are read from where it is."""
         self._lock = threading.Lock()
-        self._open: OrderedDict[tuple[str, str, int], _Reader] = OrderedDict()
+        self._open: OrderedDict[tuple[object, ...], _Reader] = OrderedDict()
 
     def take(self, sound: Sound) -> bytes | None:
         """The bytes of a sound; None if there are none."""
-        key = (sound.file, sound.column, sound.group)
+        key = (_identity(sound.file), sound.column, sound.group)
         label = display_name(shown(sound.file))
         with self._lock:
             reader = self._open.pop(key, None)
@@ -130,7 +135,7 @@ class _Readers:
             except Exception as error:  # pyarrow raises many kinds for damage
                 raise AudioError(f"{label}: cannot be read ({one_line(error)})", label) from None
 
-    def _keep(self, key: tuple[str, str, int], reader: _Reader, row: int) -> bytes | None:
+    def _keep(self, key: tuple[object, ...], reader: _Reader, row: int) -> bytes | None:
         data = reader.take(row)
         self._open[key] = reader
         if len(self._open) > _OPEN_READERS:
@@ -138,7 +143,20 @@ class _Readers:
         return data
 
 
+def _identity(file: str) -> object:
+    """What changes when a file does."""
+    if is_address(file):
+        return file
+    try:
+        found = os.stat(local_path(file))  # noqa: PTH116
+    except (OSError, ValueError):
+        return file  # opening it says what is wrong
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 _readers = _Readers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_readers.forget)
 
 
 @dataclass(frozen=True)

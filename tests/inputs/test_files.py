@@ -1,4 +1,4 @@
-"""Which files folders, patterns and names stand for."""
+"""Which files folders, patterns and names stand for, on a disk."""
 
 from __future__ import annotations
 

@@ -143,14 +143,14 @@ def test_formats_by_ending() -> None:
     assert output.choose_format(Path("x"), "npz") == "npz"
     assert output.choose_format(Path("x.bin"), "npz") == "npz"
     for path, given, message in (
-        ("x.csv", None, "x.csv: unknown ending .csv; use .parquet, .npz or .npy"),
+        ("x.csv", None, "x.csv: unknown ending .csv; use .parquet, .npz, .npy or .tfrecord"),
         ("x", "csv", "format must be one of parquet, npz, npy, tfrecord, not 'csv'"),
         ("s3://b/x.npz", None, "s3://b/x.npz: at an address there can be a folder of parts, but no single file"),
         ("s3://b/x", "parquet", "s3://b/x: at an address there can be a folder of parts, but no single file"),
         ("x.npy", "npz", "x.npy: the ending is not that of format 'npz'"),
     ):
         with pytest.raises(SettingsError, match=message):
-            output.choose_format(Path(path), given)
+            output.choose_format(path, given)
 
 
 OUTPUTS: list[tuple[str, Format]] = [("x.parquet", "parquet"), ("x.npz", "npz"), ("x.npy", "npy")]

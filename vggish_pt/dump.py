@@ -17,8 +17,7 @@ import numpy as np
 from vggish_pt import constants as c
 from vggish_pt.audio import display_name
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
-from vggish_pt.inputs import path_text
-from vggish_pt.item import Item
+from vggish_pt.item import Item, path_text
 from vggish_pt.output.rows import RESERVED, Failure, Layout, Rows
 from vggish_pt.settings import EmbedSettings
 from vggish_pt.storage import weights_digest
@@ -86,31 +85,32 @@ def failure(path: str, error: VGGishError, item: Item | None = None) -> Failure:
 
 
 def outcomes(
-    model: VGGish,
+    model: VGGish | Sequence[VGGish],
     items: Iterable[Item],
     settings: EmbedSettings,
     *,
     pool: Pool = "none",
     workers: int = 1,
+    processes: bool | None = False,
+    ordered: bool = True,
 ) -> Generator[Outcome]:
-    """Embeds inputs on this machine; closing the iterator early stops its threads.
+    """Embeds inputs on this machine; closing the iterator early stops its threads and processes.
 
     Args:
-        model: the model.
-        items: the inputs.
-        settings: what decides the numbers.
+        model, items, settings, workers, processes, ordered: see :func:`vggish_pt.embedding.embed_items`.
         pool: whether a row is a window or a whole input.
-        workers: threads that decode ahead; 0 for none.
 
     Yields:
         For each input its rows, or why there are none.
 
     Raises:
         SettingsError: settings that do not fit the model.
+        WorkerError: worker processes cannot be started.
     """
     from vggish_pt.embedding import embed_items
 
-    with closing(embed_items(model, items, settings, workers=workers)) as results:
+    results = embed_items(model, items, settings, workers=workers, processes=processes, ordered=ordered)
+    with closing(results):
         for item, result in results:
             yield outcome(item, result, settings, pool)
 

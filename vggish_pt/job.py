@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 from vggish_pt import dump, output
 from vggish_pt.devices import check_device_name
 from vggish_pt.dump import Outcome, Pool
-from vggish_pt.errors import AudioError, SettingsError
+from vggish_pt.errors import SettingsError
 from vggish_pt.output.rows import Failure, Layout
 from vggish_pt.output.run_folder import DEFAULT_CHECKPOINT, Pending
 from vggish_pt.output.run_record import Counts, named_inputs
 from vggish_pt.settings import EmbedSettings
 
 if TYPE_CHECKING:
-    from vggish_pt.inputs import Inputs
-    from vggish_pt.item import Item
+    from vggish_pt.inputs import Items
     from vggish_pt.model import VGGish
 
 Engine = Literal["local", "ray"]
@@ -44,7 +43,7 @@ class Job:
         pool: whether a row is a window or a whole input.
         precision: "fp32" or "bf16".
         engine: "local" for this machine, "ray" for a Ray cluster.
-        device: to compute on; several with commas between them.
+        device: to compute on; several with commas between them, see :func:`vggish_pt.devices.choose_devices`.
         workers: that decode ahead.
         checkpoint: seconds after which a folder gets what has come.
         overwrite: whether to replace an output that is there.
@@ -74,8 +73,7 @@ class Job:
             raise SettingsError(f"precision must be fp32 or bf16, not {self.precision!r}")
         if self.engine not in get_args(Engine):
             raise SettingsError(f"engine must be local or ray, not {self.engine!r}")
-        for device in self.devices:
-            check_device_name(device)
+        check_device_name(self.device, many=True)
         if not self.checkpoint > 0:
             raise SettingsError(f"checkpoint must be more than 0 seconds, not {self.checkpoint!r}")
         if self.retry_errors and self.format is not None:
@@ -92,11 +90,6 @@ class Job:
     def format(self) -> output.Format | None:
         """The output's format; None for a folder."""
         return output.choose_format(self.out, self.fmt)
-
-    @property
-    def devices(self) -> list[str]:
-        """The devices, one by one."""
-        return [device.strip() for device in self.device.split(",")]
 
 
 @dataclass(frozen=True)
@@ -116,20 +109,6 @@ class Result:
     errors: int
     errors_path: str
     nothing_to_do: bool = False
-
-
-class Items(Protocol):
-    """All inputs of a job; see :func:`vggish_pt.inputs.find_items`."""
-
-    failures: list[tuple[str, AudioError]]
-    passed_over: int
-    repeated: int
-    columns: Any
-    segments: bool
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Item]: ...
 
 
 class Watcher(Protocol):
@@ -158,11 +137,12 @@ def run(job: Job, watcher: Watcher) -> Result:
     Raises:
         VGGishError: what prevents it as a whole. An input that fails does not.
     """
+    from vggish_pt.inputs import find_items
     from vggish_pt.pretrained import registry
 
     # All that can be wrong is found out before torch loads and before the first file is read.
     output.check_output(job.out, job.format, overwrite=job.overwrite)
-    items = _find(job.named)
+    items = find_items(job.named)
     failures = [dump.failure(name, error) for name, error in items.failures]
     for failure in failures:
         watcher.fail(failure)
@@ -178,9 +158,9 @@ def run(job: Job, watcher: Watcher) -> Result:
 
         check_items(items)
     folder = registry.resolve(job.weights)
-    model = _load(folder, job)
+    models = _load(folder, job)
     layout = dump.layout(
-        model,
+        models[0],
         job.settings,
         pool=job.pool,
         precision=job.precision,
@@ -189,40 +169,13 @@ def run(job: Job, watcher: Watcher) -> Result:
         segments=items.segments,
     )
     if job.format is None:
-        return _fill(job, model, folder, items, failures, layout, watcher)
+        return _fill(job, models, folder, items, failures, layout, watcher)
     watcher.begin(len(items), Counts())
-    outcomes = _outcomes(job, model, folder, items)
+    outcomes = _outcomes(job, models, folder, items, ordered=True)
     with output.open_output(Path(job.out), job.format, layout, overwrite=job.overwrite) as opened:
         summary = dump.dump(outcomes, opened, failures, watcher.watch)
     where = output.errors_path(job.out, job.format)
     return Result(summary.files, summary.windows, len(summary.failures), where)
-
-
-@dataclass
-class _Files:
-    """Files as items."""
-
-    found: Inputs
-    columns: Any = None
-    segments: bool = False
-
-    def __post_init__(self) -> None:
-        self.failures, self.passed_over = self.found.failures, self.found.passed_over
-        self.repeated = self.found.repeated
-
-    def __len__(self) -> int:
-        return len(self.found.files)
-
-    def __iter__(self) -> Iterator[Item]:
-        from vggish_pt.item import Item
-
-        return (Item(path, place) for place, path in enumerate(self.found.files))
-
-
-def _find(named: list[str]) -> Items:
-    from vggish_pt.inputs import find_inputs
-
-    return _Files(find_inputs(named))
 
 
 def _record_failures(job: Job, failures: list[Failure]) -> None:
@@ -234,11 +187,17 @@ def _record_failures(job: Job, failures: list[Failure]) -> None:
 
 
 def _fill(
-    job: Job, model: VGGish, weights: Path, items: Items, failures: list[Failure], layout: Layout, watcher: Watcher
+    job: Job,
+    models: list[VGGish],
+    weights: Path,
+    items: Items,
+    failures: list[Failure],
+    layout: Layout,
+    watcher: Watcher,
 ) -> Result:
     options = {
         "engine": job.engine,
-        "device": job.device if job.engine == "ray" else str(model.device),
+        "device": job.device if job.engine == "ray" else ",".join(str(model.device) for model in models),
         "workers": job.workers,
         "batch_size": job.settings.batch_size,
     }
@@ -262,14 +221,16 @@ def _fill(
             watcher.note(f"{len(earlier)} failed in runs before{more}; --retry-errors tries them again")
         watcher.begin(counts.files + len(earlier) + len(pending), replace(counts, errors=len(earlier)))
         if len(pending):
-            dump.fill(_outcomes(job, model, weights, pending), folder, watcher.watch)
+            dump.fill(_outcomes(job, models, weights, pending, ordered=False), folder, watcher.watch)
         else:
             folder.finish()
         where = output.errors_path(job.out, None)
         return Result(counts.files, counts.windows, counts.errors, where, nothing_to_do=not len(pending))
 
 
-def _outcomes(job: Job, model: VGGish, weights: Path, items: Items | Pending) -> Iterator[Outcome]:
+def _outcomes(
+    job: Job, models: list[VGGish], weights: Path, items: Items | Pending, *, ordered: bool
+) -> Iterator[Outcome]:
     if job.engine == "ray":
         engine: Any = importlib.import_module("vggish_pt.ray_engine")
         results: Iterator[Outcome] = engine.outcomes_on_ray(
@@ -282,16 +243,18 @@ def _outcomes(job: Job, model: VGGish, weights: Path, items: Items | Pending) ->
             workers=job.workers,
         )
         return results
-    return dump.outcomes(model, items, job.settings, pool=job.pool, workers=job.workers)
+    return dump.outcomes(
+        models, items, job.settings, pool=job.pool, workers=job.workers, processes=None, ordered=ordered
+    )
 
 
-def _load(folder: Path, job: Job) -> VGGish:
+def _load(folder: Path, job: Job) -> list[VGGish]:
     import torch
 
-    from vggish_pt.devices import choose_device
+    from vggish_pt.devices import choose_devices, replicas
     from vggish_pt.model import VGGish
 
     # On a cluster the workers compute; here the model only says what the rows will be.
-    device = "cpu" if job.engine == "ray" else job.devices[0]
-    model = VGGish.from_pretrained(folder, device=choose_device(device))
-    return model.to(torch.bfloat16) if job.precision == "bf16" else model
+    devices = choose_devices("cpu" if job.engine == "ray" else job.device)
+    model = VGGish.from_pretrained(folder, device=devices[0])
+    return replicas(model.to(torch.bfloat16) if job.precision == "bf16" else model, devices)

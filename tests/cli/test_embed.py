@@ -136,7 +136,7 @@ def test_settings_are_those_of_python(run_cli: Cli, clips: Path, small_folder: P
         *["--hop", "0.5", "--pad", "tail", "--pool", "mean", "--workers", "0", "--batch-size", "1"],
     )
     assert (run.returncode, run.stderr) == (0, "")
-    table = pq.read_table(clips.parent / "x")
+    table = pq.read_table(clips.parent / "x" / "part-00000.parquet")
     for i, result in enumerate(small_model.embed(files, hop=0.5, pad="tail")):
         row = table.slice(i, 1).to_pylist()[0]
         assert (row["path"], row["window"], row["start"], row["end"]) == (str(files[i]), 0, 0.0, float(result.end[-1]))

@@ -14,7 +14,9 @@ def embed(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Audio files, folders (searched to any depth) or patterns such as 'sounds/**/*.wav'.",
+            help="Audio files, folders (searched to any depth), patterns such as 'sounds/**/*.wav', addresses "
+            "(s3://bucket/folder); manifests with a column path (.csv, .tsv, .jsonl, .parquet); .tar shards and "
+            ".parquet files with sound in them; - for a list of paths on standard input.",
             metavar="INPUT",
             show_default=False,
         ),
@@ -64,7 +66,8 @@ def embed(
     device: Annotated[
         str,
         typer.Option(
-            help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps; several with commas: cuda:0,cuda:1.",
+            help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps; several with commas (cuda:0,cuda:1), or "
+            "cuda:all.",
             metavar="DEVICE",
         ),
     ] = "auto",
@@ -78,7 +81,12 @@ def embed(
     ] = None,
     workers: Annotated[
         int,
-        typer.Option(help="Threads that decode files ahead; changes speed only.", metavar="N", min=0, max=256),
+        typer.Option(
+            help="Processes that decode files ahead (one beside a CPU's network: a thread); changes speed only.",
+            metavar="N",
+            min=0,
+            max=256,
+        ),
     ] = 1,
     engine: Annotated[
         str,
@@ -111,6 +119,7 @@ def embed(
     """
     from vggish_pt import job
     from vggish_pt.cli.progress import Progress
+    from vggish_pt.remote import shown
     from vggish_pt.settings import EmbedSettings
 
     settings = EmbedSettings(hop, pad, batch_size, layer, postprocess, resampler, allow_truncated)  # type: ignore[arg-type]
@@ -134,9 +143,9 @@ def embed(
     with Progress(enabled=not quiet) as progress:
         result = job.run(todo, progress)
         if result.nothing_to_do:
-            progress.note(f"nothing left to do: {out} holds {result.files} files, {result.windows} windows")
+            progress.note(f"nothing left to do: {shown(out)} holds {result.files} files, {result.windows} windows")
         elif result.files:
-            progress.finish(f"{result.files} files, {result.windows} windows → {out}")
+            progress.finish(f"{result.files} files, {result.windows} windows → {shown(out)}")
         else:
             progress.finish("no output")
     if result.errors:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vggish_pt.errors import OutputError
+from vggish_pt.remote import reason
 
 LOCK_NAME = ".vggish-pt.lock"
 
@@ -74,8 +75,7 @@ class FileLock:
                 f"{self._folder}: another run is writing there; wait until it ends, or choose another output"
             ) from None
         except (OSError, NotImplementedError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise OutputError(f"{self._folder}: cannot be locked ({reason})") from error
+            raise OutputError(f"{self._folder}: cannot be locked ({why(error)})") from error
 
     def check(self) -> None:
         """It cannot be lost while the process runs."""
@@ -109,8 +109,7 @@ class ObjectLock:
         except OutputError:
             raise
         except Exception as error:  # each library has its own
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise OutputError(f"{self._folder}: cannot be locked ({reason})") from error
+            raise OutputError(f"{self._folder}: cannot be locked ({why(error)})") from error
         self._held = True
         self._beating = threading.Thread(target=self._beat, name="vggish-pt-lock", daemon=True)
         self._beating.start()
@@ -141,8 +140,7 @@ class ObjectLock:
         except OutputError:
             raise
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise OutputError(f"{self._folder}: its lock cannot be read ({reason})") from error
+            raise OutputError(f"{self._folder}: its lock cannot be read ({why(error)})") from error
 
     def _check(self) -> None:
         owner = self._owner()
@@ -196,3 +194,12 @@ def create(fs: Any, path: str, data: bytes) -> None:
         if fs.exists(path):
             raise FileExistsError("is there already") from None
         fs.pipe_file(path, data)
+
+
+def why(error: Exception) -> str:
+    """The reason of an error in a line: the system's own words, if it comes from there."""
+    if isinstance(error, FileExistsError):
+        return "it is there already; is another run writing there?"
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        return error.strerror
+    return reason(error)

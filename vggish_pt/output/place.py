@@ -18,7 +18,8 @@ from vggish_pt.errors import OutputError, SettingsError
 from vggish_pt.output.failures import ERRORS_NAME
 from vggish_pt.output.rows import Failure, Layout, Rows, Writer
 from vggish_pt.output.run_folder import check_folder
-from vggish_pt.output.store import is_address, open_store
+from vggish_pt.output.store import open_store
+from vggish_pt.remote import is_address, shown
 
 Format = Literal["parquet", "npz", "npy", "tfrecord"]
 
@@ -55,7 +56,7 @@ def choose_format(out: str | Path, given: str | None = None) -> Format | None:
 def errors_path(out: str | Path, fmt: Format | None) -> str:
     """Where the list of failed inputs goes: beside a file, or into the folder."""
     if fmt is None:
-        return f"{str(out).rstrip('/')}/{ERRORS_NAME}"
+        return f"{shown(str(out)).rstrip('/')}/{ERRORS_NAME}"
     return str(_errors_file(_followed(Path(out))))
 
 

@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vggish_pt.errors import OutputError
+from vggish_pt.item import path_text
 from vggish_pt.output.rows import Layout
+from vggish_pt.remote import is_address, shown
 from vggish_pt.version import __version__
 
 RUN_NAME = "_run.json"
@@ -213,7 +215,5 @@ def _shown(values: Mapping[str, Any], name: str) -> str:
 
 
 def named_inputs(named: Sequence[str]) -> list[str]:
-    """Names as JSON can hold them."""
-    from vggish_pt.inputs import path_text
-
-    return [path_text(name) for name in named]
+    """Names as a record can hold them: as UTF-8, and without credentials."""
+    return [path_text(shown(name) if is_address(name) else name) for name in named]

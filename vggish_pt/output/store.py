@@ -11,16 +11,15 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
-from vggish_pt.errors import OutputError, VGGishError
-from vggish_pt.optional import require
-from vggish_pt.output.lock import LOCK_NAME, FileLock, Lock, ObjectLock, create
+from vggish_pt.errors import AudioError, OutputError, VGGishError
+from vggish_pt.output.lock import LOCK_NAME, FileLock, Lock, ObjectLock, create, why
+from vggish_pt.remote import file_system, is_address, local_path, shown
 from vggish_pt.whole_file import whole_file
 
 Write = Callable[[IO[bytes]], None]
 
-_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
 _LEFT_OVER = re.compile(r"\.(part-\d{5,}\.parquet|errors\.parquet|_run\.json)\.[^.]*\.tmp")
 # Uploads that are seen only when they are complete.
 _WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"}
@@ -60,11 +59,6 @@ class Store(Protocol):
         """Removes half-written files of a run that was killed; only while the folder is locked."""
 
 
-def is_address(out: str) -> bool:
-    """Whether a name is an address such as ``s3://bucket/folder``, not a path."""
-    return _ADDRESS.match(out) is not None
-
-
 def open_store(out: str) -> Store:
     """The folder of that name.
 
@@ -75,19 +69,14 @@ def open_store(out: str) -> Store:
         MissingDependencyError: the library for such addresses is not installed.
         OutputError: an address that cannot be used.
     """
-    match = _ADDRESS.match(out)
-    if match is None:
-        return LocalStore(Path(out))
-    if match[1].lower() in ("file", "local"):
-        return LocalStore(Path(out[match.end() :]), out)
-    return AddressStore(out, match[1].lower())
+    return AddressStore(out) if is_address(out) else LocalStore(Path(local_path(out)))
 
 
 class LocalStore:
     """A folder on a disk. Links are followed."""
 
-    def __init__(self, folder: Path, name: str | None = None) -> None:
-        self.name = name or str(folder)
+    def __init__(self, folder: Path) -> None:
+        self.name = str(folder)
         self._folder = folder
 
     def create(self) -> None:
@@ -134,22 +123,15 @@ class LocalStore:
 class AddressStore:
     """A folder at an address."""
 
-    def __init__(self, name: str, protocol: str) -> None:
-        self.name = name.rstrip("/")
-        fsspec = require("fsspec", f"writing to {protocol}://")
+    def __init__(self, address: str) -> None:
+        self.name = shown(address).rstrip("/")
         try:
-            known = fsspec.get_filesystem_class(protocol)
-        except ImportError as error:
-            module = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}.get(protocol)
-            if module is not None:
-                require(module, f"writing to {protocol}://")
-            raise OutputError(f"{name}: cannot be written to ({error})") from None
-        except ValueError:
-            raise OutputError(f"{name}: {protocol}:// is no kind of address that fsspec knows") from None
-        with _named(self.name, "opened"):
-            self._fs: Any = known(**known._get_kwargs_from_urls(name))
-            self._root = self._fs._strip_protocol(self.name)
-        self._whole_uploads = protocol in _WHOLE_UPLOADS
+            self._fs, root = file_system(address)
+        except AudioError as error:
+            raise OutputError(str(error)) from None
+        self._root = root.rstrip("/")
+        protocols = self._fs.protocol
+        self._whole_uploads = not _WHOLE_UPLOADS.isdisjoint([protocols] if isinstance(protocols, str) else protocols)
 
     def create(self) -> None:
         """Makes the folder if it is not there."""
@@ -230,5 +212,4 @@ def _named(name: str, what: str = "written") -> Iterator[None]:
     except VGGishError:
         raise
     except Exception as error:
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
-        raise OutputError(f"{name}: cannot be {what} ({reason})") from error
+        raise OutputError(f"{name}: cannot be {what} ({why(error)})") from error

@@ -20,7 +20,7 @@ import numpy as np
 from vggish_pt import constants as c
 from vggish_pt.checkpoints.checksum import crc32c, mask
 from vggish_pt.errors import SettingsError
-from vggish_pt.inputs import path_text
+from vggish_pt.item import path_text
 from vggish_pt.output.arrays import npy_companions
 from vggish_pt.output.rows import Layout, Rows
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
@@ -39,6 +39,9 @@ _MAX_WAITING_BYTES = 1 << 26
 _RECORD_BYTES = 1 << 12  # what an input costs besides
 
 _Result: TypeAlias = "Embeddings | VGGishError"
+
+Reduce: TypeAlias = Callable[[Tensor], Tensor]
+"""What to keep of the values of some windows: (n, ...) → (n, ...)."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def embed_sources(
     *,
     workers: int = 1,
     numbered: bool = True,
+    reduce: Reduce | None = None,
 ) -> Generator[Embeddings | VGGishError]:
     """Embeds sources one after the other; see :meth:`vggish_pt.VGGish.embed_iter`.
 
@@ -107,6 +111,7 @@ def embed_sources(
         settings: what decides the numbers.
         workers: threads that read ahead; 0 for none.
         numbered: whether sources without a name of their own are called by their number.
+        reduce: see :func:`embed_items`.
 
     Raises:
         SettingsError: settings that do not fit the model, or no iterable.
@@ -119,7 +124,8 @@ def embed_sources(
         Task(i, source, f"input {i}" if numbered and not _has_name(source) else None, sample_rate)
         for i, source in enumerate(sources)
     )
-    return _without_numbers(_run([model], tasks, settings, workers, processes=False, ordered=True))
+    results = _run([model], tasks, settings, workers, processes=False, ordered=True, reduce=reduce)
+    return _without_numbers(results)
 
 
 def embed_items(
@@ -130,6 +136,7 @@ def embed_items(
     workers: int = 1,
     processes: bool | None = False,
     ordered: bool = True,
+    reduce: Reduce | None = None,
 ) -> Generator[tuple[Item, Embeddings | VGGishError]]:
     """Embeds the inputs of a data set; closing the iterator early stops its threads and processes.
 
@@ -142,6 +149,7 @@ def embed_items(
         processes: True for worker processes (:mod:`vggish_pt.workers`), False for threads, None to let
             :func:`use_processes` choose. On the CPU, the numbers are the same bit for bit.
         ordered: True gives results in the order of the items; False, as soon as they are complete.
+        reduce: what is kept of the values of some windows, (n, ...) → (n, ...), where that is smaller.
 
     Yields:
         Each input with its embeddings, or the error that says why there are none. Their times are seconds in the file,
@@ -158,7 +166,7 @@ def embed_items(
     check_model(models[0], settings)
     if processes is None:
         processes = use_processes(workers, models[0].device)
-    return _embed_items(models, items, settings, workers, processes, ordered)
+    return _embed_items(models, items, settings, workers, processes, ordered, reduce)
 
 
 def _embed_items(
@@ -168,6 +176,7 @@ def _embed_items(
     workers: int,
     processes: bool,
     ordered: bool,
+    reduce: Reduce | None,
 ) -> Generator[tuple[Item, _Result]]:
     taken: dict[int, Item] = {}
 
@@ -177,7 +186,8 @@ def _embed_items(
             source = item.path if item.source is None else item.source
             yield Task(number, source, display_name(item.path), start=item.start, end=item.end)
 
-    with closing(_run(models, tasks(), settings, workers, processes=processes, ordered=ordered)) as results:
+    run = _run(models, tasks(), settings, workers, processes=processes, ordered=ordered, reduce=reduce)
+    with closing(run) as results:
         for number, result in results:
             item = taken.pop(number)
             if item.start and isinstance(result, Embeddings):
@@ -211,6 +221,7 @@ def _run(
     *,
     processes: bool,
     ordered: bool,
+    reduce: Reduce | None = None,
 ) -> Generator[tuple[int, _Result]]:
     batch = Batch(models, settings)
     records: dict[int, _Record] = {}  # of the sources that are not complete
@@ -243,7 +254,7 @@ def _run(
         for piece in pieces:
             record = records.get(piece.number)
             if record is None:
-                record = records[piece.number] = _Record(piece.number, complete)
+                record = records[piece.number] = _Record(piece.number, complete, reduce)
             batch.add(record, piece.windows)
             record.advance(piece)
             yield from results()
@@ -280,12 +291,14 @@ class _Record:
     Args:
         number: of its task.
         complete: where it puts itself when there is nothing more to come.
+        reduce: what it keeps of values; None keeps them as they are.
     """
 
-    def __init__(self, number: int, complete: deque[_Record]) -> None:
+    def __init__(self, number: int, complete: deque[_Record], reduce: Reduce | None = None) -> None:
         self.number = number
         self.pending = 0
         self._complete = complete
+        self._reduce = reduce or (lambda values: values)
         self._last: Piece | None = None
         self._values: list[Tensor] = []
 
@@ -301,7 +314,7 @@ class _Record:
         self.pending -= len(values)
         if self._last is not None and self._last.error is not None:
             return
-        self._values.append(values)
+        self._values.append(self._reduce(values))
         if self._last is not None and self.pending == 0:
             self._complete.append(self)
 
@@ -311,7 +324,7 @@ class _Record:
         if self._last.error is not None:
             self._values.clear()
             return self._last.error
-        values = torch.cat(self._values) if self._values else batch.empty()
+        values = torch.cat(self._values) if self._values else self._reduce(batch.empty())
         start, end = window_times(0, len(values), hop)
         duration = self._last.duration or 0.0
         return Embeddings(values, torch.from_numpy(start), torch.from_numpy(end), self._last.name, duration)

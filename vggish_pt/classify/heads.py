@@ -100,6 +100,23 @@ class Head(nn.Module):
         """Logits of windows: (..., size) → (..., classes) float32."""
         return self._logits(self._prepare(features))
 
+    def parts(self, features: Tensor) -> Tensor:
+        """What :meth:`join` needs of windows: (n, size) → (n, classes or twice as many) float32."""
+        x = self._prepare(features)
+        logits = self._logits(x)
+        return logits if self.attention is None else torch.cat([logits, self.attention(x).float()], dim=-1)
+
+    def join(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """All windows of a clip → its logits (classes,) as :meth:`forward` gives them, and the windows' (n, classes).
+
+        Args:
+            parts: (n, ...) from :meth:`parts`, in as many calls as you like.
+        """
+        if self.attention is None:
+            return parts.mean(dim=0), parts
+        logits, weights = parts.chunk(2, dim=-1)
+        return (weights.softmax(dim=0) * logits).sum(dim=0), logits
+
     def _prepare(self, features: Tensor) -> Tensor:
         # Masked windows may hold anything finite.
         x: Tensor = self.dropout(self.standardize(self.activation(features)))

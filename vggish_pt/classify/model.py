@@ -336,29 +336,40 @@ class VGGishClassifier(nn.Module):
         chosen = {"hop": own.hop, "pad": own.pad, "resampler": own.resampler, **settings}
         return EmbedSettings(layer=self._config.head.features, **chosen)
 
-    def prediction(self, result: Embeddings | VGGishError) -> Prediction | VGGishError:
-        """What :meth:`vggish_pt.VGGish.embed_iter` gives under :meth:`embed_settings` → scores.
+    def reduce(self, values: Tensor) -> Tensor:
+        """What :meth:`prediction` needs of some windows, much smaller than their features.
 
         Args:
-            result: features of a source, or the error in their place, which is passed on.
+            values: (n, ...) features as :meth:`vggish_pt.VGGish.embed` gives them under :meth:`embed_settings`.
+
+        Returns:
+            (n, d) float32 on the CPU.
+        """
+        training = self.head.training
+        self.head.eval()  # no dropout
+        try:
+            with torch.no_grad():
+                weight = self.head.output.weight
+                return self.head.parts(pool_map(values).to(weight.device, weight.dtype)).cpu()
+        finally:
+            self.head.train(training)
+
+    def prediction(self, result: Embeddings | VGGishError) -> Prediction | VGGishError:
+        """All windows of a source → scores.
+
+        Args:
+            result: its windows, reduced by :meth:`reduce`; or the error in their place, which is passed on.
         """
         if isinstance(result, VGGishError):
             return result
         if len(result) == 0:
             name = result.source
             return AudioError(f"{name}: shorter than a window of {c.EXAMPLE_SECONDS} s; use pad='short'", name)
-        training = self.head.training
-        self.head.eval()  # no dropout
-        try:
-            with torch.no_grad():
-                weight = self.head.output.weight
-                features = pool_map(result.values).to(weight.device, weight.dtype)
-                clip = self.scores(self.head(features.unsqueeze(0))[0]).cpu()
-                windows = self.scores(self.head.windows(features)).cpu()
-        finally:
-            self.head.train(training)
+        clip, windows = self.head.join(result.values)
         labels = self._config.labels
-        return Prediction(clip, windows, result.start, result.end, labels, result.source, result.duration)
+        return Prediction(
+            self.scores(clip), self.scores(windows), result.start, result.end, labels, result.source, result.duration
+        )
 
     def _predict(
         self,
@@ -369,7 +380,9 @@ class VGGishClassifier(nn.Module):
         settings: dict[str, Any],
     ) -> Generator[Prediction | VGGishError]:
         chosen = self.embed_settings(**settings)
-        results = embed_sources(self.backbone, sources, sample_rate, chosen, workers=workers, numbered=numbered)
+        results = embed_sources(
+            self.backbone, sources, sample_rate, chosen, workers=workers, numbered=numbered, reduce=self.reduce
+        )
 
         def predictions() -> Generator[Prediction | VGGishError]:
             with closing(results):

@@ -34,7 +34,7 @@ from vggish_pt.remote import is_address, local_path, shown
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SOUND_ROWS = 8  # read at a time
+_SOUND_ROWS = 1  # read at a time: one long sound that a dictionary repeats would fill any memory
 _ROWS = 256
 _OPEN_READERS = 4
 

@@ -19,6 +19,7 @@ from vggish_pt.errors import (
     DownloadError,
     MissingDependencyError,
     OutputError,
+    OutputWarning,
     SettingsError,
     TrainingError,
     VGGishError,
@@ -29,6 +30,7 @@ from vggish_pt.version import __version__
 
 if TYPE_CHECKING:
     from vggish_pt.config import VGGishConfig
+    from vggish_pt.dataset import read_dataset
     from vggish_pt.embedding import Embeddings
     from vggish_pt.frontend import LogMel
     from vggish_pt.model import VGGish
@@ -47,6 +49,7 @@ _LAZY = {
     "Postprocessor": "vggish_pt.postprocess",
     "load_waveform": "vggish_pt.waveform",
     "push_many": "vggish_pt.stream",
+    "read_dataset": "vggish_pt.dataset",
 }
 
 __all__ = [
@@ -60,6 +63,7 @@ __all__ = [
     "MissingDependencyError",
     "Network",
     "OutputError",
+    "OutputWarning",
     "Postprocessor",
     "SettingsError",
     "TrainingError",
@@ -71,6 +75,7 @@ __all__ = [
     "__version__",
     "load_waveform",
     "push_many",
+    "read_dataset",
 ]
 
 

@@ -56,3 +56,7 @@ class MissingDependencyError(VGGishError, ImportError):
 
 class AudioWarning(UserWarning):
     """Audio that can be used but is probably not what the caller meant."""
+
+
+class OutputWarning(UserWarning):
+    """An output that can be read but is not complete."""

@@ -5,25 +5,21 @@ Nothing is unpickled, and memory depends neither on the length of a file nor on 
 
 from __future__ import annotations
 
-import csv
-import json
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any
-from zipfile import BadZipFile, ZipFile
+from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vggish_pt.dump_file import ENDINGS, DumpFile, damage, open_dump_file, values_of
 from vggish_pt.errors import AudioError
-from vggish_pt.fad.npy import NpyReader
-from vggish_pt.fad.statistics import MAX_DIMENSIONS, MAX_METADATA_BYTES, Statistics, check_embeddings
-from vggish_pt.output.arrays import npy_companions
+from vggish_pt.fad.statistics import MAX_DIMENSIONS, Statistics, check_embeddings
 from vggish_pt.output.parquet import is_part
+from vggish_pt.output.run_record import differences
 
 _BLOCK_ROWS = 1024
 
@@ -84,7 +80,7 @@ def is_dumped(name: str) -> bool:
     path = Path(name)
     if path.is_dir():
         return bool(_parts(path))
-    return path.suffix.lower() in (".parquet", ".npz", ".npy")
+    return path.suffix.lower() in ENDINGS
 
 
 def read_sample(name: str, *, keep: bool = False) -> Sample:
@@ -107,7 +103,7 @@ def read_sample(name: str, *, keep: bool = False) -> Sample:
         for metadata, blocks in _open(path):
             if sample is None:
                 sample = Sample(name, Statistics(metadata), keep)
-            elif metadata != sample.statistics.metadata:
+            elif differences(sample.statistics.metadata or {}, metadata or {}):
                 raise ValueError("its parts were made with different settings")
             for paths, values in blocks:
                 sample.add(paths, check_embeddings(values, name))
@@ -118,14 +114,11 @@ def read_sample(name: str, *, keep: bool = False) -> Sample:
 
 @contextmanager
 def _errors_named(name: str) -> Iterator[None]:
-    import pyarrow as pa
-
-    damage = (OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplementedError, BadZipFile, zlib.error)
     try:
         yield
     except AudioError:
         raise
-    except (*damage, csv.Error, pa.ArrowException) as error:
+    except damage() as error:
         reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{name}: ").splitlines()[0]
         raise AudioError(f"{name}: cannot be read as embeddings ({reason})", name) from error
 
@@ -141,96 +134,19 @@ def _parts(folder: Path) -> list[Path]:
 
 def _open(path: Path) -> Iterator[tuple[dict[str, Any] | None, Iterator[_Block]]]:
     """Metadata and blocks of rows, of each file."""
-    if path.is_dir():
-        for part in _parts(path):
-            yield from _open_parquet(part)
-    else:
-        kinds = {".parquet": _open_parquet, ".npz": _open_npz, ".npy": _open_npy}
-        if path.suffix.lower() not in kinds:
-            raise ValueError("no .parquet, .npz or .npy file")
-        yield from kinds[path.suffix.lower()](path)
+    for each in _parts(path) if path.is_dir() else [path]:
+        with open_dump_file(each) as file:
+            _check_size(file.schema.field("embedding").type.list_size)
+            yield file.metadata, _blocks(file)
 
 
-def _open_parquet(path: Path) -> Iterator[tuple[dict[str, Any] | None, Iterator[_Block]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    def blocks() -> Iterator[_Block]:
-        names = [name for name in ("path", "embedding") if name in schema.names]
-        for batch in file.iter_batches(_BLOCK_ROWS, columns=names):
-            column = batch.column("embedding")
-            values = column.flatten()
-            if len(values) != len(batch) * column.type.list_size or values.null_count:
-                raise ValueError("rows without an embedding")
-            array = values.to_numpy(zero_copy_only=False).reshape(len(batch), -1)
-            yield batch.column("path").to_pylist() if "path" in names else None, array
-
-    with pq.ParquetFile(path) as file:
-        schema = file.schema_arrow
-        kind = schema.field("embedding").type if "embedding" in schema.names else None
-        if kind is None or not pa.types.is_fixed_size_list(kind):
-            raise ValueError("no column 'embedding' of lists of a fixed size, as vggish-pt embed writes it")
-        _check_size(kind.list_size)
-        text = (schema.metadata or {}).get(b"vggish_pt")
-        yield _metadata(text), blocks()
-
-
-def _open_npz(path: Path) -> Iterator[tuple[dict[str, Any] | None, Iterator[_Block]]]:
-    with ZipFile(path) as archive:
-        if "embedding.npy" not in archive.namelist():
-            raise ValueError("no array 'embedding', as vggish-pt embed writes it")
-        text = None
-        if "metadata.npy" in archive.namelist():
-            with archive.open("metadata.npy") as entry:
-                text = str(NpyReader(entry).whole(4 * MAX_METADATA_BYTES))
-        with archive.open("embedding.npy") as entry:
-            if "path.npy" not in archive.namelist():
-                yield _metadata(text), _blocks(entry, None)
-                return
-            with archive.open("path.npy") as other:
-                names = NpyReader(other)
-                if names.dtype.kind != "U" or len(names.shape) != 1:
-                    raise ValueError("paths that are no text")
-                yield _metadata(text), _blocks(entry, (str(name) for block in names.blocks() for name in block))
-
-
-def _open_npy(path: Path) -> Iterator[tuple[dict[str, Any] | None, Iterator[_Block]]]:
-    index, described = npy_companions(path)
-    text = None
-    if described.is_file():
-        with described.open("rb") as file:
-            text = file.read(MAX_METADATA_BYTES + 1)
-    with path.open("rb") as entry:
-        if not index.is_file():
-            yield _metadata(text), _blocks(entry, None)
-            return
-        with index.open(newline="", encoding="utf-8") as table:
-            yield _metadata(text), _blocks(entry, (row["path"] for row in csv.DictReader(table)))
-
-
-def _blocks(stream: IO[bytes], names: Iterator[str] | None) -> Iterator[_Block]:
-    reader = NpyReader(stream)
-    if len(reader.shape) != 2:
-        raise ValueError(f"an array of shape {reader.shape}, not (windows, values)")
-    _check_size(reader.shape[1])
-    for values in reader.blocks(_BLOCK_ROWS):
-        paths = None if names is None else list(islice(names, len(values)))
-        if paths is not None and len(paths) != len(values):
-            raise ValueError("fewer names of files than embeddings")
-        yield paths, values
+def _blocks(file: DumpFile) -> Iterator[_Block]:
+    names = [name for name in ("path", "embedding") if name in file.schema.names]
+    for batch in file.batches(names, _BLOCK_ROWS):
+        paths = batch.column("path").to_pylist() if "path" in names else None
+        yield paths, values_of(batch.column("embedding"))
 
 
 def _check_size(size: int) -> None:
     if not 1 <= size <= MAX_DIMENSIONS:
         raise ValueError(f"embeddings of {size} values; FAD takes at most {MAX_DIMENSIONS}, so no convolutional layer")
-
-
-def _metadata(text: str | bytes | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    if len(text) > MAX_METADATA_BYTES:
-        raise ValueError("metadata that are too long")
-    metadata = json.loads(text)
-    if not isinstance(metadata, dict):
-        raise ValueError("metadata that are no JSON object")
-    return metadata

@@ -18,14 +18,14 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vggish_pt.dump_file import MAX_METADATA_BYTES
 from vggish_pt.errors import AudioError, SettingsError
-from vggish_pt.fad.npy import NpyReader
+from vggish_pt.npy import NpyReader
 from vggish_pt.whole_file import whole_file
 
 MAX_DIMENSIONS = 4096
 """Of an embedding: those of the fully connected layers. A convolutional layer's covariance would take gigabytes."""
 
-MAX_METADATA_BYTES = 1 << 20
 
 _BLOCK_ROWS = 1024
 _FORMAT = 1

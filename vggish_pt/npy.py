@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -35,7 +36,10 @@ class NpyReader:
         }
         if version not in readers:
             raise ValueError(f"unknown version {version[0]}.{version[1]} of the format")
-        shape, column_major, dtype = readers[version](stream, max_header_size=_MAX_HEADER)
+        try:
+            shape, column_major, dtype = readers[version](stream, max_header_size=_MAX_HEADER)
+        except (SyntaxError, TokenError):  # NumPy parses it as Python's literals
+            raise ValueError("a damaged header") from None
         if dtype.hasobject:
             raise ValueError("an array of Python objects, which only pickle could read")
         if column_major and len(shape) > 1:

@@ -1,0 +1,94 @@
+"""Makes what ``vggish-pt embed`` writes, from numbers instead of sound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vggish_pt.dump import Done
+from vggish_pt.item import Item
+from vggish_pt.output import Failure, Layout, Rows, Session, open_output, open_run, open_store
+
+METADATA = {
+    "version": "0.1",
+    "weights": {"name": "audioset", "license": "Apache-2.0", "sha256": "ab" * 32, "final_relu": False},
+    "settings": {"hop": 0.96, "pad": "short", "layer": "embedding", "postprocess": None, "resampler": "soxr"}
+    | {"allow_truncated": False, "pool": "none", "precision": "fp32"},
+    "shape": [128],
+}
+
+
+def layout(shape: tuple[int, ...] = (128,), dtype: str = "float32", columns: Any = None, **settings: Any) -> Layout:
+    """What rows are; settings differ from the usual ones as told."""
+    metadata = {**METADATA, "settings": {**METADATA["settings"], **settings}, "shape": list(shape)}
+    return Layout(shape, dtype, metadata, columns)
+
+
+def done(
+    path: str, values: np.ndarray, index: int = 0, columns: Mapping[str, Any] | None = None, **part: float
+) -> Done:
+    """A file's embeddings."""
+    count = len(values)
+    start = np.arange(count) * 0.96 + part.get("start", 0)
+    item = Item(path, index, columns=columns or {}, **part)
+    told = {**item.columns, "segment_start": item.start, "segment_end": item.end}
+    seconds = count * 0.96 + 0.015
+    rows = Rows(path, np.arange(count, dtype=np.int32), start, start + 0.975, values, told, seconds)
+    return Done(item, rows, count, seconds)
+
+
+def failed(path: str, reason: str = "it is empty", kind: str = "AudioError", index: int = 0) -> Failure:
+    """A file that failed."""
+    return Failure(path, reason, kind, Item(path, index))
+
+
+def write_folder(
+    folder: Path | str,
+    outcomes: Sequence[Done | Failure],
+    rows: Layout | None = None,
+    *,
+    parts: int = 1,
+    sessions: int = 1,
+    finish: bool = True,
+) -> None:
+    """A dataset folder.
+
+    Args:
+        folder: where to.
+        outcomes: of inputs; their indexes are counted anew.
+        rows: what they are.
+        parts: how many commits a session makes.
+        sessions: how often the command was run.
+        finish: whether the last of them came to its end.
+    """
+    rows = rows or layout()
+    items = []
+    for place, outcome in enumerate(outcomes):
+        object.__setattr__(outcome.item, "index", place)
+        items.append(outcome.item)
+    ends = [round(len(outcomes) * (i + 1) / (parts * sessions)) for i in range(parts * sessions)]
+    first = 0
+    for session in range(sessions):
+        told = Session(["sounds"], {"engine": "local", "device": "cpu", "workers": 1, "batch_size": 32})
+        with open_run(open_store(str(folder)), rows, told, checkpoint=1e9) as run:
+            run.plan(items)
+            for end in ends[session * parts : (session + 1) * parts]:
+                for outcome in outcomes[first:end]:
+                    run.add(outcome)
+                run.commit()
+                first = end
+            if finish and session == sessions - 1:
+                run.finish()
+
+
+def write_file(
+    path: Path, outcomes: Sequence[Done], rows: Layout | None = None, failures: Sequence[Failure] = ()
+) -> None:
+    """A single file."""
+    with open_output(path, path.suffix.lstrip("."), rows or layout()) as output:  # type: ignore[arg-type]
+        for outcome in outcomes:
+            output.write(outcome.rows)
+        output.finish(failures)

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 from vggish_pt.errors import AudioError, MissingDependencyError
 from vggish_pt.optional import require
 
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:::|://)")
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:::[A-Za-z][A-Za-z0-9+.-]+)*://")
 _LOCAL = ("file", "local")
 # A query's parameters that grant access, or change each time access is granted.
 _SECRET = re.compile(
@@ -72,7 +72,7 @@ def beside(file: str, name: str) -> str:
         name: path or address that stands in it.
     """
     if is_address(name) or not is_address(file):
-        return name if is_address(name) else os.path.join(os.path.dirname(file), local_path(name))  # noqa: PTH118, PTH120
+        return name if is_address(name) else os.path.join(os.path.dirname(local_path(file)), local_path(name))  # noqa: PTH118, PTH120
     if name.startswith("/"):
         return name
     parts = urlsplit(file.partition("?")[0])
@@ -152,10 +152,9 @@ def open_address(address: str) -> BinaryIO:
 
 def _open(fs: Any, path: str) -> tuple[Any, int | None]:
     file = fs.open(path, "rb", cache_type="none")
-    size = getattr(file, "size", None)
-    if size is None and file.seekable():
-        size = file.seek(0, os.SEEK_END)
-    return file, size if file.seekable() else None
+    if not file.seekable() or getattr(file, "size", 0) is None:  # of an HTTP server that does not say how long it is
+        return file, None
+    return file, file.seek(0, os.SEEK_END)
 
 
 def _spooled(file: Any, label: str) -> BinaryIO:
@@ -256,7 +255,14 @@ def tried(call: Callable[[], _T], before_next: Callable[[], object] = lambda: No
     return call()
 
 
-def _status(error: Exception) -> int | None:
+def _cause(error: BaseException) -> BaseException:
+    """What really happened: some file systems say of everything that the file is not there."""
+    while isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _status(error: BaseException) -> int | None:
     status = getattr(error, "status", None) or getattr(error, "code", None)
     response = getattr(error, "response", None)
     if status is None and isinstance(response, dict):
@@ -264,7 +270,8 @@ def _status(error: Exception) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def _may_pass(error: Exception) -> bool:
+def _may_pass(error: BaseException) -> bool:
+    error = _cause(error)
     status = _status(error)
     if status is not None:
         return status >= 500 or status in (408, 425, 429)
@@ -283,8 +290,9 @@ def _may_pass(error: Exception) -> bool:
     )
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Why something at an address cannot be had, in a line and without secrets."""
+    error = _cause(error)
     status = _status(error)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return "no such file"

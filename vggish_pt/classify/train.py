@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,10 +24,19 @@ from vggish_pt.errors import AudioError, SettingsError, TrainingError
 from vggish_pt.item import Item
 from vggish_pt.model import VGGish
 
-if TYPE_CHECKING:
-    from vggish_pt.classify.data import Example
-
 SCRATCH_FC_WIDTH = 4096
+
+
+class LabelledClip(Protocol):
+    """A clip and its labels, such as :class:`vggish_pt.classify.data.Example`."""
+
+    @property
+    def item(self) -> Item:
+        """Where its audio is."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of its classes."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +90,14 @@ Watch = Callable[[Event], None]
 
 
 def train(
-    training: Sequence[Example],
-    validation: Sequence[Example],
+    training: Sequence[LabelledClip],
+    validation: Sequence[LabelledClip],
     labels: Sequence[str],
     out: Path,
     settings: TrainSettings,
     *,
     multilabel: bool = False,
-    test: Sequence[Example] = (),
+    test: Sequence[LabelledClip] = (),
     backbone: VGGish | None = None,
     options: RunOptions | None = None,
     resume: bool = False,
@@ -175,7 +184,7 @@ def _unwatched(event: Event) -> None:
     pass
 
 
-def _check(training: Sequence[Example], labels: Sequence[str], multilabel: bool, settings: TrainSettings) -> None:
+def _check(training: Sequence[LabelledClip], labels: Sequence[str], multilabel: bool, settings: TrainSettings) -> None:
     if len(training) < max(2, settings.devices):
         raise TrainingError(f"training needs at least {max(2, settings.devices)} clips, not {len(training)}")
     if not multilabel and len(labels) < 2:
@@ -210,7 +219,7 @@ def initialise(backbone: VGGish) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def _config(model: VGGishClassifier, settings: TrainSettings, parts: dict[str, list[Example]]) -> ClassifierConfig:
+def _config(model: VGGishClassifier, settings: TrainSettings, parts: dict[str, list[LabelledClip]]) -> ClassifierConfig:
     from dataclasses import replace
 
     return replace(model.config, training={"settings": settings.to_dict(), "data": _data_digest(parts)})
@@ -221,7 +230,7 @@ def _with_config(model: VGGishClassifier, config: ClassifierConfig) -> VGGishCla
     return model
 
 
-def _data_digest(parts: dict[str, list[Example]]) -> str:
+def _data_digest(parts: dict[str, list[LabelledClip]]) -> str:
     import hashlib
     import json
 
@@ -231,7 +240,7 @@ def _data_digest(parts: dict[str, list[Example]]) -> str:
     return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
 
 
-def _split_rows(parts: dict[str, list[Example]]) -> list[dict[str, Any]]:
+def _split_rows(parts: dict[str, list[LabelledClip]]) -> list[dict[str, Any]]:
     return [
         {
             "path": example.item.path,
@@ -282,7 +291,7 @@ def _noise(settings: TrainSettings, folder: Path, options: RunOptions, watch: Wa
     return store
 
 
-def _targets(examples: Sequence[Example], labels: Sequence[str]) -> Tensor:
+def _targets(examples: Sequence[LabelledClip], labels: Sequence[str]) -> Tensor:
     places = {label: i for i, label in enumerate(labels)}
     targets = np.zeros((len(examples), len(labels)), np.float32)
     for row, example in enumerate(examples):

@@ -150,7 +150,7 @@ def fad(
     report["dimensions"] = sides[0].statistics.dimensions
     report["made_with"] = next((side.statistics.metadata for side in sides if side.statistics.metadata), None)
     report["warnings"] = [f"{side.name}: {text}" for side in sides if (text := too_small(side.statistics))]
-    report["failures"] = [vars(failure) for failure in failures]
+    report["failures"] = [{"path": each.path, "reason": each.reason, "type": each.type} for each in failures]
     typer.echo(json.dumps(report) if as_json else "\n".join(map(one_line, _lines(report))))
     if failures:
         typer.echo(f"vggish-pt: {len(failures)} inputs failed and are left out", err=True)

@@ -25,6 +25,7 @@ BEAT_SECONDS = 30.0
 STALE_SECONDS = 300.0
 """Without a beat for so long, a run counts as dead. The clocks of machines that share a folder must agree that far."""
 
+_READINGS = 10
 # Between writing a lock where the store cannot create a file exclusively, and looking whose it became.
 _SETTLE_SECONDS = 1.0
 
@@ -99,6 +100,7 @@ class ObjectLock:
         self._token = secrets.token_hex(8)
         self._held = False
         self._stop = threading.Event()
+        self._writing = threading.Lock()
         self._beating: threading.Thread | None = None
 
     def acquire(self) -> None:
@@ -143,7 +145,8 @@ class ObjectLock:
             raise OutputError(f"{self._folder}: its lock cannot be read ({why(error)})") from error
 
     def _check(self) -> None:
-        owner = self._owner()
+        with self._writing:
+            owner = self._owner()
         if owner is None or owner["token"] != self._token:
             raise OutputError(f"{self._folder}: another run has taken over there; this one stops")
 
@@ -161,9 +164,10 @@ class ObjectLock:
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
             with contextlib.suppress(Exception):  # a beat that fails is made up for by the next
-                if (self._owner() or {}).get("token") != self._token:
-                    return
-                self._fs.pipe_file(self._path, self._content())
+                with self._writing:
+                    if (self._owner() or {}).get("token") != self._token:
+                        return
+                    self._fs.pipe_file(self._path, self._content())
 
     def _content(self) -> bytes:
         owner = {"token": self._token, "host": socket.gethostname(), "process": os.getpid(), "time": time.time()}
@@ -171,12 +175,16 @@ class ObjectLock:
 
     def _owner(self) -> dict[str, Any] | None:
         """What the lock says; None if there is none, or one that says nothing."""
-        self._fs.invalidate_cache()
-        try:
-            owner = json.loads(self._fs.cat_file(self._path))
-            return {"token": owner["token"], "host": owner["host"], "process": owner["process"], "time": +owner["time"]}
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
+        for _ in range(_READINGS):
+            self._fs.invalidate_cache()
+            try:
+                told = json.loads(self._fs.cat_file(self._path))
+                return {"token": told["token"], "host": told["host"], "process": told["process"], "time": +told["time"]}
+            except FileNotFoundError:
+                return None
+            except (ValueError, KeyError, TypeError):
+                time.sleep(0.1)  # where uploads can be seen half-way, it may be being written
+        return None
 
 
 def create(fs: Any, path: str, data: bytes) -> None:

@@ -19,24 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessRaisedException
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from vggish_pt.classify.clips import ClipBatch, EpochBatches, TrainingClips, ValidationClips, collate
-from vggish_pt.classify.metrics import classification_metrics
 from vggish_pt.classify.model import VGGishClassifier
 from vggish_pt.classify.optimization import freeze, make_optimizer, make_schedule, trained_blocks
 from vggish_pt.classify.run import RunFolder
 from vggish_pt.classify.train_settings import TrainSettings
+from vggish_pt.classify.validate import Loss, Validation, figure_name, standardize
 from vggish_pt.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
     from vggish_pt.classify.train import Event, RunOptions
-
-_STANDARDIZE_CLIPS = 2000  # enough to know mean and scale of the features
-
-FIGURES = {"accuracy": "accuracy", "macro_f1": "macro_f1", "map": "mean_average_precision", "loss": "loss"}
 
 
 @dataclass
@@ -139,7 +134,7 @@ class _Loop:
         self.fabric, self.job, self.settings, self.watch = fabric, job, settings, watch
         self.model = job.model
         self.state = _State()
-        self.figure = FIGURES[settings.metric if settings.metric != "auto" else _default_figure(job.model)]
+        self.figure = figure_name(settings.metric, job.model.multilabel)
         self.higher = self.figure != "loss"
         self.sampler = EpochBatches(
             len(job.training), settings.batch_size, settings.seed, fabric.global_rank, fabric.world_size
@@ -153,7 +148,10 @@ class _Loop:
         self.averaged: AveragedModel | None = None
         if settings.average_from is not None:
             self.averaged = AveragedModel(self.model)
-        self.weights = _class_weights(job.targets["training"], settings, self.model.multilabel)
+        self.loss = Loss(job.targets["training"], settings, self.model.multilabel).to(fabric.device)
+        self.validation = Validation(
+            job.validation, job.targets["validation"], self.loss, fabric.device, job.options.workers
+        )
         self._saved = time.monotonic()
         self._steps_since = 0
         self._begun = time.monotonic()
@@ -167,7 +165,7 @@ class _Loop:
         """Trains to the end."""
         saved = self.job.run.load_checkpoint() if self.job.resume else None
         if saved is None:
-            self._standardize()
+            standardize(self.model, self.job.plain, self.settings.seed, self.fabric.device)
         else:
             self._restore(saved)
         freeze(self.model, trained_blocks(self.settings, self.settings.epochs))  # what Fabric shall know of
@@ -216,7 +214,7 @@ class _Loop:
         update = last or (state.batch + 1) % settings.accumulate == 0
         with self.fabric.no_backward_sync(self.fabric_model, enabled=not update):
             logits = self.fabric_model(batch.examples, batch.mask)
-            loss = self._loss(logits.float(), batch.targets)
+            loss = self.loss(logits.float(), batch.targets)
             value = float(loss.detach())
             if not math.isfinite(value):
                 self._not_finite(value, batch)
@@ -245,13 +243,6 @@ class _Loop:
         if not last and (due or (options.checkpoint_steps and self._steps_since >= options.checkpoint_steps)):
             self._save()
 
-    def _loss(self, logits: Tensor, targets: Tensor, *, smoothing: bool = True) -> Tensor:
-        share = self.settings.label_smoothing if smoothing else 0.0
-        weights = None if self.weights is None else self.weights.to(logits.device)
-        if not self.model.multilabel:
-            return F.cross_entropy(logits, targets, weight=weights, label_smoothing=share)
-        return F.binary_cross_entropy_with_logits(logits, targets * (1 - share) + share / 2, pos_weight=weights)
-
     def _not_finite(self, value: float, batch: ClipBatch) -> None:
         names = [self.job.names[number] for number in batch.numbers.tolist()]
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
@@ -261,50 +252,11 @@ class _Loop:
             "(--overwrite)"
         )
 
-    @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         """Figures on the validation clips, of the averaged weights once there are any."""
-        if len(self.job.validation) == 0:
-            return {}
         averaging = self.averaged is not None and int(self.averaged.n_averaged) > 0
-        model = self._average() if averaging else self.model
-        logits = self._logits(model, self.job.validation)
-        targets = self.job.targets["validation"]
-        loss = float(self._loss(logits, targets, smoothing=False))
-        scores = model.scores(logits).numpy()
-        truth = targets.numpy() if model.multilabel else targets.argmax(dim=1).numpy()
-        figures = {"loss": loss}
-        if np.isfinite(scores).all():
-            found = classification_metrics(truth, scores, model.labels, multilabel=model.multilabel).summary()
-            figures |= {name: found[name] for name in ("accuracy", "macro_f1", "mean_average_precision")}
-        return figures
-
-    @torch.no_grad()
-    def _logits(self, model: VGGishClassifier, clips: ValidationClips) -> Tensor:
-        training = model.training
-        model.eval()
-        loader = DataLoader(
-            clips, batch_sampler=clips.batches(), collate_fn=collate, num_workers=self.job.options.workers
-        )
-        device = self.fabric.device
-        logits = [model(batch.examples.to(device), batch.mask.to(device)).cpu() for batch in loader]
-        model.train(training)
-        return torch.cat(logits)
-
-    @torch.no_grad()
-    def _standardize(self) -> None:
-        """Fits the head's standardisation to the features of training clips, before anything is trained."""
-        batches = self.job.plain.batches()
-        found, count = [], 0
-        order = np.random.default_rng([self.settings.seed, 0, 0, 9]).permutation(len(batches))
-        self.model.eval()
-        for place in order:
-            batch = collate([self.job.plain[i] for i in batches[place]])
-            found.append(self.model.features(batch.examples[batch.mask].to(self.fabric.device)).cpu())
-            count += len(batch.numbers)
-            if count >= _STANDARDIZE_CLIPS:
-                break
-        self.model.head.fit_standardize(torch.cat(found).to(self.fabric.device))
+        found = self.validation(self._average() if averaging else self.model)
+        return {} if found is None else found.figures
 
     def _judge(self, figures: dict[str, float]) -> None:
         """Keeps the weights if they are the best so far, and stops where it has been long since."""
@@ -314,7 +266,7 @@ class _Loop:
         if state.best is None or (value > state.best if self.higher else value < state.best):
             state.best, state.best_epoch = value, state.epoch
             if self.main and self.settings.keep == "best" and self.averaged is None:
-                _save_weights(self.model, self.job.run)
+                self.job.run.save_best(self.model.state_dict())
         patience = self.settings.early_stopping
         if patience and state.epoch - state.best_epoch >= patience:
             state.stopped = True
@@ -363,7 +315,7 @@ class _Loop:
             kept, model = "averaged", self._average()
         elif run.best.exists() and self.settings.keep == "best" and state.best is not None:
             kept = "best"
-            _load_weights(model, run)
+            model.load_state_dict(run.load_best())
         else:
             kept = "last"
         metrics: dict[str, Any] = {
@@ -375,15 +327,11 @@ class _Loop:
             "stopped_early": state.stopped,
             "metric": self.figure,
         }
-        if len(self.job.validation):
-            logits = self._logits(model, self.job.validation)
-            targets = self.job.targets["validation"]
-            truth = targets.numpy() if model.multilabel else targets.argmax(dim=1).numpy()
-            scores = model.scores(logits).numpy()
-            found = classification_metrics(truth, scores, model.labels, multilabel=model.multilabel)
-            metrics["validation"] = found.to_dict()
+        found = self.validation(model)
+        if found is not None and found.metrics is not None:
+            metrics["validation"] = found.metrics.to_dict()
         model.save_pretrained(run.path)
-        draw_curve(run, state.history)
+        run.draw_curve(state.history)
         run.write_metrics(metrics)
 
     def _average(self) -> VGGishClassifier:
@@ -397,48 +345,9 @@ class _Loop:
             self.watch(Event(kind, **facts))
 
 
-def draw_curve(run: RunFolder, history: list[dict[str, Any]]) -> None:
-    """Writes ``curve.png``, where matplotlib is installed."""
-    from vggish_pt.classify import pictures
-
-    figure = pictures.learning_curve(history)
-    from vggish_pt.picture import save
-
-    save(figure, run.path / "curve.png")
-
-
-def _default_figure(model: VGGishClassifier) -> str:
-    return "map" if model.multilabel else "accuracy"
-
-
-def _class_weights(targets: Tensor, settings: TrainSettings, multilabel: bool) -> Tensor | None:
-    if settings.class_weights == "none":
-        return None
-    count = targets.sum(dim=0).clamp_min(1)
-    if multilabel:
-        return ((len(targets) - count) / count).clamp(0.01, 100)
-    return len(targets) / (targets.shape[1] * count)
-
-
 def _seed_step(seed: int, epoch: int, batch: int, rank: int) -> None:
     high, low = np.random.SeedSequence([seed, epoch, batch, rank]).generate_state(2)
     torch.manual_seed((int(high) << 31) ^ int(low))
-
-
-def _save_weights(model: VGGishClassifier, run: RunFolder) -> None:
-    from safetensors.torch import save
-
-    from vggish_pt.whole_file import whole_file
-
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    with whole_file(run.best, overwrite=True) as file:
-        file.write(save(tensors))
-
-
-def _load_weights(model: VGGishClassifier, run: RunFolder) -> None:
-    from safetensors.torch import load_file
-
-    model.load_state_dict(load_file(run.best))
 
 
 @contextlib.contextmanager

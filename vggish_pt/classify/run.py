@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vggish_pt.classify import store
 from vggish_pt.classify.config import ClassifierConfig
@@ -21,6 +21,9 @@ from vggish_pt.errors import CheckpointError, OutputError, SettingsError
 from vggish_pt.storage import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from vggish_pt.version import __version__
 from vggish_pt.whole_file import whole_file
+
+if TYPE_CHECKING:
+    import torch
 
 METRICS_NAME = "metrics.json"
 VERSIONS_NAME = "versions.json"
@@ -157,6 +160,43 @@ class RunFolder:
             )
         loaded: dict[str, Any] = state
         return loaded
+
+    def save_best(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Keeps the weights of the best epoch so far.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        from safetensors.torch import save
+
+        with whole_file(self.best, overwrite=True) as file:
+            file.write(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+
+    def load_best(self) -> dict[str, torch.Tensor]:
+        """The weights that :meth:`save_best` kept.
+
+        Raises:
+            CheckpointError: they are damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(self.best)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{self.best}: cannot be read ({error}); train anew with --overwrite") from None
+
+    def draw_curve(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Writes ``curve.png``: how the loss and the figures went.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+            OutputError: it cannot be written.
+        """
+        from vggish_pt.classify import pictures
+        from vggish_pt.picture import save
+
+        save(pictures.learning_curve(history), self.path / CURVE_NAME)
 
     def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes ``logs/metrics.csv``: a row for each epoch."""

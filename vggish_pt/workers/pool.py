@@ -186,12 +186,10 @@ class _Slot:
                     self._process = None
                 starts = 0 if self._ready else starts + 1
                 if starts == _STARTS and not self._pool.stopped:
-                    raise WorkerError(
-                        f"a worker process cannot be started ({how_it_ended(code)}; what it printed says more); use threads"
-                    )
+                    raise _no_start(f"{how_it_ended(code)}; see above what it printed")
                 self._lose(code)
         except OSError as error:
-            self._pool.events.put(WorkerError(f"a worker process cannot be started ({error}); use threads"))
+            self._pool.events.put(_no_start(str(error)))
         except BaseException as error:
             self._pool.events.put(error)
 
@@ -238,3 +236,7 @@ class _Slot:
         message = f"{job.label}: the worker process that read it died, twice ({how_it_ended(code)}); {reason}"
         error = AudioError(message, job.label)
         self._pool.events.put(_Arrival(Piece(job.number, job.label, error=error), [], lambda: None))
+
+
+def _no_start(reason: str) -> WorkerError:
+    return WorkerError(f"a worker process cannot be started ({reason}); use threads")

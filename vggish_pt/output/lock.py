@@ -163,11 +163,10 @@ class ObjectLock:
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            with contextlib.suppress(Exception):  # a beat that fails is made up for by the next
-                with self._writing:
-                    if (self._owner() or {}).get("token") != self._token:
-                        return
-                    self._fs.pipe_file(self._path, self._content())
+            with contextlib.suppress(Exception), self._writing:  # a beat that fails is made up for by the next
+                if (self._owner() or {}).get("token") != self._token:
+                    return
+                self._fs.pipe_file(self._path, self._content())
 
     def _content(self) -> bytes:
         owner = {"token": self._token, "host": socket.gethostname(), "process": os.getpid(), "time": time.time()}

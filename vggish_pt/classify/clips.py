@@ -143,7 +143,7 @@ class TrainingClips(Dataset[Clip]):
         chosen = self._settings.augment
         waveform = augment.time_shift(self._store[self._numbers[index]], chosen.time_shift, rng)
         waveform = self._crop(_padded(waveform, self._settings.window), rng)
-        if self._noise is not None and rng.random() < chosen.noise_probability:
+        if self._noise is not None and rng.random() < chosen.noise_share:
             waveform = augment.add_noise(waveform, self._noise[int(rng.integers(len(self._noise)))], chosen.snr, rng)
         waveform = augment.gain(waveform, chosen.gain, rng)
         examples = _examples(self._frontend, waveform, self._settings.window.hop)

@@ -31,7 +31,8 @@ from vggish_pt.classify.validate import Loss, Validation, figure_name, standardi
 from vggish_pt.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
-    from vggish_pt.classify.train import Event, RunOptions
+    from vggish_pt.classify.run_options import RunOptions
+    from vggish_pt.classify.train import Event
 
 
 @dataclass
@@ -75,7 +76,7 @@ class _State:
     loss_sum: float = 0.0
     loss_count: int = 0
     seconds: float = 0.0
-    best: float | None = None
+    best: list[float] | None = None
     best_epoch: int = -1
     stopped: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -263,8 +264,10 @@ class _Loop:
         state, value = self.state, figures.get(self.figure)
         if value is None or not math.isfinite(value):
             return
-        if state.best is None or (value > state.best if self.higher else value < state.best):
-            state.best, state.best_epoch = value, state.epoch
+        # Of equal figures, as accuracies of few clips often are, the one with the lower loss.
+        key = [value if self.higher else -value, -figures["loss"]]
+        if state.best is None or key > state.best:
+            state.best, state.best_epoch = key, state.epoch
             if self.main and self.settings.keep == "best" and self.averaged is None:
                 self.job.run.save_best(self.model.state_dict())
         patience = self.settings.early_stopping

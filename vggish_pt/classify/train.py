@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from vggish_pt.classify import waveforms
+from vggish_pt.classify.augment import require_masks
 from vggish_pt.classify.clips import TrainingClips, ValidationClips
 from vggish_pt.classify.config import ClassifierConfig
 from vggish_pt.classify.fit import Job, fit
 from vggish_pt.classify.model import VGGishClassifier
 from vggish_pt.classify.run import RunFolder
+from vggish_pt.classify.run_options import RunOptions
 from vggish_pt.classify.train_settings import TrainSettings
 from vggish_pt.config import VGGishConfig
 from vggish_pt.errors import AudioError, SettingsError, TrainingError
@@ -37,33 +39,6 @@ class LabelledClip(Protocol):
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of its classes."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What does not decide the result of a training run.
-
-    Attributes:
-        device: "auto", "cpu", "cuda" or "mps".
-        workers: processes that prepare batches; 0 for none.
-        decoders: threads that decode files at the beginning.
-        cache: "disk" keeps decoded audio in the run folder while training runs, "memory" in memory.
-        checkpoint_seconds: how often the state is saved; it is after every epoch anyway.
-        checkpoint_steps: the same in steps of the optimizer; 0 for never.
-        skip_unreadable: whether to leave out files that cannot be read; otherwise they are an error.
-    """
-
-    device: str = "auto"
-    workers: int = 0
-    decoders: int = 1
-    cache: str = "disk"
-    checkpoint_seconds: float = 60.0
-    checkpoint_steps: int = 0
-    skip_unreadable: bool = False
-
-    def __post_init__(self) -> None:
-        if self.cache not in ("disk", "memory"):
-            raise SettingsError(f"cache must be disk or memory, not {self.cache!r}")
 
 
 @dataclass(frozen=True)
@@ -135,6 +110,9 @@ def train(
 
     require("lightning.fabric", "training")
     require("tensorboard", "training")
+    require("matplotlib", "the learning curve")
+    if settings.augment.spec_augment:
+        require_masks()
     options = options or RunOptions()
     watch = watch or _unwatched
     device = choose_device(options.device)

@@ -29,7 +29,7 @@ class AugmentSettings:
         gain: decibels; the level changes by a random amount between minus and plus this much.
         time_shift: seconds; a clip is turned around by a random amount up to this much, its end coming first.
         noise: folder of recordings that are mixed in, or None.
-        noise_probability: share of clips that get noise.
+        noise_share: share of clips that get noise.
         snr: decibels, lowest and highest level of the clip above the noise.
         mixup: parameter of the beta distribution from which shares of mixed clips are drawn; 0 for no mixing. Zhang
             et al., "mixup: Beyond Empirical Risk Minimization" (ICLR 2018).
@@ -46,7 +46,7 @@ class AugmentSettings:
     gain: float = 0.0
     time_shift: float = 0.0
     noise: str | None = None
-    noise_probability: float = 0.5
+    noise_share: float = 0.5
     snr: tuple[float, float] = (5.0, 30.0)
     mixup: float = 0.0
     spec_augment: bool = False
@@ -56,7 +56,7 @@ class AugmentSettings:
     def __post_init__(self) -> None:
         _number("gain", self.gain, 0, 60)
         _number("time_shift", self.time_shift, 0, 3600)
-        _number("noise_probability", self.noise_probability, 0, 1)
+        _number("noise_share", self.noise_share, 0, 1)
         _number("mixup", self.mixup, 0, 100)
         _whole("mask_bands", self.mask_bands, 0, 63)
         _whole("mask_frames", self.mask_frames, 0, 95)
@@ -115,12 +115,12 @@ class TrainSettings:
     frozen_blocks: int = 0
     unfreeze_at: tuple[int, ...] = (1, 2, 3, 4, 5)
     epochs: int = 20
-    batch_size: int = 16
+    batch_size: int = 8
     windows: int = 3
     accumulate: int = 1
     optimizer: str = "AdamW"
     optimizer_options: Mapping[str, Any] = field(default_factory=dict)
-    lr: float = 1e-3
+    lr: float = 5e-4
     backbone_lr_factor: float = 0.2
     weight_decay: float = 0.05
     schedule: str = "OneCycleLR"

@@ -112,6 +112,27 @@ def small_model(small_folder: Path) -> Any:
     return VGGish.from_pretrained(small_folder)
 
 
+@pytest.fixture(scope="session")
+def classifier_folder(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Saves a classifier on that model with a random head; returns its folder."""
+    import torch
+
+    from vggish_pt import VGGish
+    from vggish_pt.classify import HeadConfig, VGGishClassifier
+
+    def make(labels: list[str], *, multilabel: bool = False, kind: Any = "linear", seed: int = 3) -> Path:
+        torch.manual_seed(seed)
+        head = HeadConfig(kind=kind, features="embedding", hidden=8)
+        model = VGGishClassifier(VGGish.from_pretrained(small_folder), labels, multilabel=multilabel, head=head)
+        with torch.no_grad():
+            model.head.output.weight.mul_(20)  # scores that differ
+        folder = tmp_path_factory.mktemp("classifier") / "run"
+        model.save_pretrained(folder)
+        return folder
+
+    return make
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Seeded randomness."""
@@ -138,5 +159,29 @@ def run_cli(tmp_path: Path) -> RunCli:
             timeout=300,
             **options,
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def _warm() -> Any:
+    if not hasattr(os, "fork"):
+        yield None
+        return
+    from warm import WarmCli
+
+    cli = WarmCli()
+    yield cli
+    cli.close()
+
+
+@pytest.fixture
+def warm_cli(_warm: Any, run_cli: RunCli, tmp_path: Path) -> RunCli:
+    """Like ``run_cli``, for commands that load torch: it is loaded once for all of them."""
+    if _warm is None:
+        return run_cli
+
+    def run(*args: object, cwd: Path | None = None, **options: Any) -> Any:
+        return _warm.run(*args, cwd=cwd or tmp_path, **options)
 
     return run

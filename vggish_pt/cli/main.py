@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vggish_pt.cli import bench, convert, embed, fad, inspect, plot, stream, weights
+from vggish_pt.cli import bench, convert, embed, fad, inspect, plot, predict, stream, train, weights
 from vggish_pt.cli.text import discard_output, one_line
 from vggish_pt.errors import SettingsError, VGGishError
 from vggish_pt.version import __version__
@@ -30,10 +30,13 @@ app = typer.Typer(
     epilog="Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs failed.",
 )
 app.command("embed")(embed.embed)
+app.command("report")(report.report)
 app.command("inspect")(inspect.inspect)
 app.command("plot")(plot.plot)
 app.command("stream")(stream.stream)
 app.command("fad")(fad.fad)
+app.command("train")(train.train)
+app.command("predict")(predict.predict)
 app.command("convert")(convert.convert)
 app.command("bench")(bench.bench)
 app.add_typer(weights.app, name="weights")

@@ -67,14 +67,19 @@ class Progress:
 
     def watch(self, outcome: Outcome) -> None:
         """One more input is done, or failed."""
-        from vggish_pt.dump import Done
+        from vggish_pt.output.rows import Failure
 
-        self._done += 1
-        if isinstance(outcome, Done):
-            self._audio += outcome.duration
-        else:
+        if isinstance(outcome, Failure):
             self._failed += 1
             self.fail(outcome)
+            self.advance(0.0)
+        else:
+            self.advance(outcome.duration)
+
+    def advance(self, seconds: float) -> None:
+        """One more input is done, of so many seconds of audio."""
+        self._done += 1
+        self._audio += seconds
         if self._bar is not None:
             self._bar.update(self._task, advance=1, rate=self._rate())
         elif time.monotonic() - self._last >= _LOG_SECONDS:

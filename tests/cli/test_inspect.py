@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from vggish_pt.cli.inspect import _examine
+from vggish_pt.item import Item
 
 Cli = Callable[..., Any]
 
@@ -128,5 +129,28 @@ def test_windows_are_those_of_embed(small_model: Any, tmp_path: Path) -> None:
         path = tmp_path / "x.wav"
         _clip(path, frames / rate, rate)
         for hop, pad in ((0.96, "short"), (0.25, "tail"), (2.0, "drop")):
-            report = _examine(str(path), hop, pad, False)  # type: ignore[arg-type]
+            report = _examine(Item(str(path)), hop, pad, False)  # type: ignore[arg-type]
             assert report.windows == len(small_model.embed(path, hop=hop, pad=pad)), (rate, frames, hop, pad)
+
+
+def test_all_kinds_of_inputs(run_cli: Cli, tree: Path) -> None:
+    (tree / "m.csv").write_text("path,start,end\na.wav,0.5,2\nb.flac,9,\na.wav,3,1\n")
+    subprocess.run(["tar", "-cf", "s.tar", "a.wav"], cwd=tree, check=True)
+    run = run_cli("inspect", "t/m.csv", "t/s.tar", "-", "--json", cwd=tree.parent, input="t/a.wav\n")
+    assert run.returncode == 3
+    reports = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [(r["path"], r["duration"], r["segment_start"], r["segment_end"]) for r in reports] == [
+        ("a.wav", 1.5, 0.5, 2.0),
+        ("t/s.tar::a.wav", 2.5, None, None),
+        ("t/a.wav", 2.5, None, None),
+    ]
+    assert run.stderr.splitlines() == [
+        "vggish-pt: t/m.csv:4: a.wav: end 1 does not lie after start 3",
+        "vggish-pt: b.flac: the part from 9 s lies behind its end at 3.000 s",
+    ]
+    run = run_cli("inspect", "t/notes.csv", "t/s.parquet", cwd=tree.parent)
+    assert run.returncode == 1
+    (tree / "n.csv").write_text("file\na.wav\n")
+    run = run_cli("inspect", "t/n.csv", cwd=tree.parent)
+    assert run.returncode == 2
+    assert run.stderr.startswith("vggish-pt: t/n.csv: no manifest: it needs a column 'path', and has 'file'")

@@ -12,6 +12,7 @@ from vggish_pt.cli.text import one_line
 from vggish_pt.errors import VGGishError
 
 if TYPE_CHECKING:
+    from vggish_pt.item import Item
     from vggish_pt.windows import Pad
 
 
@@ -43,7 +44,11 @@ class _Report:
 def inspect(
     files: Annotated[
         list[str],
-        typer.Argument(help="Audio files, folders or patterns such as 'sounds/**/*.wav'.", metavar="FILE"),
+        typer.Argument(
+            help="Audio files, folders, patterns such as 'sounds/**/*.wav', manifests (CSV, JSON lines, Parquet), tar "
+            "shards, addresses such as s3://bucket/sounds, or - for a list on standard input.",
+            metavar="INPUT",
+        ),
     ],
     hop: Annotated[
         float,
@@ -64,24 +69,25 @@ def inspect(
 
     Files are decoded to their end, so that what is said is true even where their headers are not.
     """
-    from vggish_pt.inputs import find_inputs
+    from vggish_pt.inputs import find_items
     from vggish_pt.windows import check_pad, hop_frames
 
     hop_frames(hop)
     mode = check_pad(pad)
-    found = find_inputs(files)
+    found = find_items(files)
     for _, error in found.failures:
         _print_failure(error)
     done = 0
-    for path in found.files:
+    for item in found:
         try:
-            report = _examine(path, hop, mode, allow_truncated)
+            report = _examine(item, hop, mode, allow_truncated)
         except VGGishError as error:
             _print_failure(error)
             continue
         done += 1
-        typer.echo(json.dumps(asdict(report)) if as_json else one_line(report))
-    if done < len(found.files) or found.failures:
+        part = {"segment_start": item.start, "segment_end": item.end} if found.segments else {}
+        typer.echo(json.dumps(asdict(report) | part) if as_json else one_line(report))
+    if done < len(found) or found.failures:
         raise typer.Exit(3 if done else 1)
 
 
@@ -89,19 +95,22 @@ def _print_failure(error: VGGishError) -> None:
     typer.echo(f"vggish-pt: {one_line(error)}", err=True)
 
 
-def _examine(path: str, hop: float, pad: Pad, allow_truncated: bool) -> _Report:
+def _examine(item: Item, hop: float, pad: Pad, allow_truncated: bool) -> _Report:
     from vggish_pt import constants as c
-    from vggish_pt.audio import open_audio
-    from vggish_pt.inputs import path_text
+    from vggish_pt.audio import display_name, open_audio
+    from vggish_pt.item import path_text
     from vggish_pt.windows import count_windows, hop_frames, padding
 
-    with open_audio(path, allow_truncated=allow_truncated) as audio:
+    source = item.path if item.source is None else item.source
+    with open_audio(
+        source, name=display_name(item.path), allow_truncated=allow_truncated, start=item.start, end=item.end
+    ) as audio:
         frames = sum(len(block) for block in audio.blocks())
         samples = max(1, round(frames * c.SAMPLE_RATE / audio.sample_rate))
         windows = count_windows(samples, hop, pad)
         covered = (windows - 1) * hop_frames(hop) * c.FRAME_HOP + c.EXAMPLE_SAMPLES if windows else 0
         return _Report(
-            path=path_text(path),
+            path=path_text(item.path),
             duration=frames / audio.sample_rate,
             sample_rate=audio.sample_rate,
             channels=audio.channels,

@@ -132,18 +132,19 @@ class Items:
         return self
 
     def _find_repeats(self) -> None:
-        keys, files = bytearray(), bytearray()
-        spelling = Spelling()
-        for values in self._stored():
+        """Two rows are the same input if their keys are, or if they are one file, spelled in two ways."""
+        keys, files, spelling = bytearray(), bytearray(), Spelling()
+        for number, values in enumerate(self._stored()):
             item = _item(0, *values)
             keys += item.key
             if isinstance(values[0], OnDisk):
+                files += keys[len(files) : 16 * number]  # those before it are told by their keys
                 told = "\0".join(spelling.identity(item.path)).encode("utf-8", "surrogateescape")
                 files += hashlib.blake2b(told, digest_size=16).digest()
-            else:
-                files += item.key
-        again = _again(keys) | _again(files)
-        self._total = len(again)
+        self._total = len(keys) // 16
+        again = _again(keys)
+        if files:
+            again |= _again(files + keys[len(files) :])
         self._repeats = np.flatnonzero(again)
         self.repeated = len(self._repeats)
 
@@ -218,11 +219,15 @@ def _text(data: bytes) -> str:
 
 def _again(keys: bytearray) -> NDArray[np.bool_]:
     """Which keys of 16 bytes stood before already."""
-    halves = np.frombuffer(bytes(keys), np.uint64).reshape(-1, 2)
-    order = np.lexsort((halves[:, 1], halves[:, 0]))  # keeps the order of equal ones
-    ordered = halves[order]
+    halves = np.frombuffer(keys, np.uint64)[::2]
+    order = np.argsort(halves, kind="stable")
+    alike = halves[order[1:]] == halves[order[:-1]]
     again = np.zeros(len(halves), bool)
-    again[order[1:]] = (ordered[1:] == ordered[:-1]).all(axis=1)
+    seen: set[bytes] = set()  # few: only those of which half a key is that of another
+    for number in np.union1d(order[1:][alike], order[:-1][alike]).tolist():
+        key = bytes(keys[16 * number : 16 * number + 16])
+        again[number] = key in seen
+        seen.add(key)
     return again
 
 

@@ -7,7 +7,7 @@ machine. :func:`fill` puts it into a dataset folder, :func:`dump` into a single 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
@@ -206,7 +206,7 @@ def fill(outcomes: Iterator[Outcome], folder: RunFolder, watch: Callable[[Outcom
     Raises:
         OutputError: the folder cannot be written, or an input got no result.
     """
-    with closing(cast("Generator[Outcome]", outcomes)):
+    with _closing(outcomes):
         for each in outcomes:
             folder.add(each)
             watch(each)
@@ -228,7 +228,7 @@ def dump(
         OutputError: the output cannot be written.
     """
     summary = Summary(0, 0, list(failures))
-    with closing(cast("Generator[Outcome]", outcomes)):
+    with _closing(outcomes):
         for each in _in_order(outcomes, watch):
             if isinstance(each, Failure):
                 summary.failures.append(each)
@@ -238,6 +238,11 @@ def dump(
                 summary.windows += each.windows
     output.finish(summary.failures)
     return summary
+
+
+def _closing(outcomes: Iterator[Outcome]) -> AbstractContextManager[object]:
+    """Stops an engine that is left half-way."""
+    return closing(outcomes) if isinstance(outcomes, Generator) else nullcontext()
 
 
 def _in_order(outcomes: Iterator[Outcome], watch: Callable[[Outcome], None]) -> Iterator[Outcome]:

@@ -130,9 +130,13 @@ def _rows(item: Item, result: Embeddings, pool: Pool) -> Rows:
     if pool == "mean":
         values = values.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
         start, end = start[:1], end[-1:]
-    columns = {**item.columns, "segment_start": item.start, "segment_end": item.end}
     window = np.arange(len(values), dtype=np.int32)
-    return Rows(path_text(item.path), window, start, end, values, columns, result.duration)
+    return Rows(path_text(item.path), window, start, end, values, row_columns(item), result.duration)
+
+
+def row_columns(item: Item) -> dict[str, Any]:
+    """What else outputs may say of an input's rows, by column."""
+    return {**item.columns, "segment_start": item.start, "segment_end": item.end}
 
 
 def layout(

@@ -116,7 +116,7 @@ def embed_sources(
     Raises:
         SettingsError: settings that do not fit the model, or no iterable.
     """
-    _check_workers(workers)
+    check_workers(workers)
     check_model(model, settings)
     if not is_many(sources):
         raise SettingsError(f"embed_iter takes many sources; put the {type(sources).__name__} in a list")
@@ -159,7 +159,7 @@ def embed_items(
         SettingsError: settings that do not fit the model.
         WorkerError: worker processes cannot be started.
     """
-    _check_workers(workers)
+    check_workers(workers)
     models = list(model) if isinstance(model, Sequence) else [model]
     if not models:
         raise SettingsError("embed_items takes a model, or a list of at least one")
@@ -196,7 +196,12 @@ def _embed_items(
             yield item, result
 
 
-def _check_workers(workers: int) -> None:
+def check_workers(workers: int) -> None:
+    """Makes sure that there can be so many workers.
+
+    Raises:
+        SettingsError: there cannot.
+    """
     if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= 256:
         raise SettingsError(f"workers must be a whole number from 0 to 256, not {workers!r}")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vggish_pt.cli import bench, convert, embed, fad, inspect, plot, predict, stream, train, weights
+from vggish_pt.cli import bench, convert, embed, evaluate, fad, inspect, plot, predict, report, stream, train, weights
 from vggish_pt.cli.text import discard_output, one_line
 from vggish_pt.errors import SettingsError, VGGishError
 from vggish_pt.version import __version__
@@ -36,6 +36,7 @@ app.command("plot")(plot.plot)
 app.command("stream")(stream.stream)
 app.command("fad")(fad.fad)
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("convert")(convert.convert)
 app.command("bench")(bench.bench)

@@ -1,0 +1,180 @@
+"""``vggish-pt evaluate``: how good a classifier is on labelled sounds."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vggish_pt.cli.options import Device
+from vggish_pt.cli.text import one_line
+from vggish_pt.errors import SettingsError
+
+if TYPE_CHECKING:
+    from vggish_pt.classify.metrics import Metrics
+
+_SPLITS = ("train", "validation", "test")
+
+
+def evaluate(
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="The run folder that 'vggish-pt train' made, or a Hub repository user/name.",
+            metavar="RUN",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A folder with a sub-folder of sounds for each class, or a manifest, as 'vggish-pt train' takes it.",
+            metavar="DATA",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write metrics.json, predictions.csv, confusion.png and reliability.png into this folder.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Only clips of this split: by the manifest's column split, else as they were divided in training.",
+            metavar="train|validation|test",
+        ),
+    ] = None,
+    fold: Annotated[str | None, typer.Option(help="Only clips of this fold.", metavar="FOLD")] = None,
+    fold_from: Annotated[
+        str | None, typer.Option(help="A regular expression that finds the fold in a file's name.", metavar="REGEX")
+    ] = None,
+    ignore_unknown_labels: Annotated[
+        bool,
+        typer.Option("--ignore-unknown-labels", help="Leave out labels that the classifier does not know."),
+    ] = False,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be read, instead of failing.")
+    ] = False,
+    threshold: Annotated[
+        float,
+        typer.Option(help="If a clip may have several labels: the score at which one counts.", metavar="SCORE"),
+    ] = 0.5,
+    device: Device = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Windows computed at a time; changes speed and memory only.", metavar="N", min=1),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(help="Threads that decode files ahead; changes speed only.", metavar="N", min=0, max=256),
+    ] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an evaluation in FOLDER.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table and errors only.")] = False,
+) -> None:
+    """Measure a classifier on labelled sounds: a table with a row for each class, and the figures of the whole.
+
+    Example: vggish-pt evaluate my_run test_sounds --out evaluation
+    """
+    from vggish_pt.devices import check_device_name
+
+    if split is not None and split not in _SPLITS:
+        raise SettingsError(f"split must be one of {', '.join(_SPLITS)}, not {split!r}")
+    if not 0 <= threshold <= 1:
+        raise SettingsError(f"threshold must be from 0 to 1, not {threshold!r}")
+    check_device_name(device)
+    if quiet:
+        warnings.simplefilter("ignore")
+
+    from vggish_pt.classify import evaluate as evaluation
+    from vggish_pt.classify import hub
+    from vggish_pt.classify.data import read_labelled
+    from vggish_pt.cli.progress import Progress
+    from vggish_pt.output.rows import Failure
+    from vggish_pt.output.run_record import Counts
+
+    folder = hub.resolve(run)
+    clips = evaluation.with_recorded_split(read_labelled(data, fold_from=fold_from), folder)
+    clips = evaluation.choose(clips, split=split, fold=fold)  # type: ignore[arg-type]
+    if out is not None:
+        evaluation.check_folder(out, overwrite=overwrite)
+
+    from vggish_pt.classify.predict import load_classifier
+    from vggish_pt.devices import choose_device
+
+    classifier = load_classifier(folder, device=choose_device(device))
+    with Progress(enabled=not quiet) as progress:
+        learned = sum(example.split == "train" for example in clips.examples)
+        if learned and split != "train":
+            progress.note(
+                f"note: the classifier was trained on {learned} of these {len(clips)} clips, so the figures flatter "
+                "it; clips that it has not seen: --split test, or --split validation"
+            )
+        progress.begin(len(clips), Counts())
+
+        def watch(done: float | Failure) -> None:
+            if isinstance(done, Failure):
+                progress.watch(done)
+            else:
+                progress.advance(done)
+
+        found = evaluation.evaluate(
+            classifier,
+            clips,
+            ignore_unknown_labels=ignore_unknown_labels,
+            skip_unreadable=skip_unreadable,
+            threshold=threshold,
+            workers=workers,
+            watch=watch,
+            **({} if batch_size is None else {"batch_size": batch_size}),
+        )
+        if found.ignored:
+            progress.note(f"{found.ignored} clips left out, as the classifier knows none of their labels")
+        progress.finish(f"{found.metrics.examples} clips")
+    _print(found.metrics)
+    if out is not None:
+        facts = {"classifier": run, "data": clips.name, "split": split, "fold": fold}
+        for path in evaluation.write_evaluation(out, found, facts=facts):
+            typer.echo(path)
+    if found.failures:
+        typer.echo(f"vggish-pt: {len(found.failures)} clips could not be read and were left out", err=True)
+        raise typer.Exit(3)
+
+
+def _print(metrics: Metrics) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("class", overflow="fold")
+    for name in ("clips", "precision", "recall", "F1", "AP", "AUC"):
+        table.add_column(name, justify="right")
+    for one in metrics.per_class:
+        figures = (one.precision, one.recall, one.f1, one.average_precision, one.auc)
+        table.add_row(Text(one_line(one.label)), str(one.support), *map(_figure, figures))
+    table.add_section()
+    three = (metrics.macro_precision, metrics.macro_recall, metrics.macro_f1)
+    means = (*three, metrics.mean_average_precision, metrics.auc)
+    table.add_row("mean", str(metrics.examples), *map(_figure, means))
+    console = Console(width=None if Console().is_terminal else 120)
+    console.print(table)
+    names = {"accuracy": "accuracy", "macro_f1": "macro-F1", "mean_average_precision": "mAP", "d_prime": "d-prime"}
+    summary = metrics.summary()
+    shown = [f"{name} {_figure(summary[key])}" for key, name in names.items()]
+    if "calibration_error" in summary:
+        shown.append(f"calibration error {_figure(summary['calibration_error'])}")
+    typer.echo(", ".join(shown))
+    if metrics.without_examples:
+        missing = ", ".join(map(one_line, metrics.without_examples[:10]))
+        more = f" and {len(metrics.without_examples) - 10} more" if len(metrics.without_examples) > 10 else ""
+        typer.echo(f"no clips of {missing}{more}: left out of all means")
+
+
+def _figure(value: float) -> str:
+    return "-" if value != value else f"{value:.3f}"

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from audio_files import decode, encode, samples
-from inputs.test_shards import tar
 from loopback import Answer, Server, closed_port, in_turn, send, status
+from tar_files import tar
 
 from vggish_pt import remote
 from vggish_pt.errors import AudioError

@@ -17,7 +17,7 @@ import pytest
 from audio_files import decode, encode, samples
 
 from vggish_pt.errors import SettingsError
-from vggish_pt.inputs import Items, find_inputs, find_items, items
+from vggish_pt.inputs import Items, find_inputs, find_items, store
 from vggish_pt.inputs.find import expand_braces
 from vggish_pt.item import Item
 
@@ -239,13 +239,13 @@ def test_names_with_braces() -> None:
 
 
 def test_many_go_to_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(items, "_MAX_IN_MEMORY", 20_000)
+    monkeypatch.setattr(store, "_MAX_IN_MEMORY", 20_000)
     rows = [{"path": f"{i % 9000}.wav", "start": i % 3, "n": i % 9000} for i in range(10_000)]
     put("m.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
     found = find_items(["m.jsonl", "z.wav"])
     expected = {(row["path"], row["start"]): row["n"] for row in rows}
     assert len(found) == len(expected) + 1
-    assert found._spilled is not None
+    assert found.store.spilled
     first, second = list(found), list(found)
     assert first == second
     assert [((i.path, i.start), i.columns["n"]) for i in first[:-1]] == list(expected.items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import tarfile
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from audio_files import decode, encode, samples
+from tar_files import tar
 
 from vggish_pt.inputs import Items, find_items
 from vggish_pt.item import Opener
@@ -23,19 +23,6 @@ SOUNDS = [encode("s16.wav", samples(RATE, seed=i), RATE) for i in range(3)]
 @pytest.fixture(autouse=True)
 def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def tar(*members: tuple[str, bytes] | tarfile.TarInfo, form: int = tarfile.PAX_FORMAT) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
-        for member in members:
-            if isinstance(member, tarfile.TarInfo):
-                archive.addfile(member)
-                continue
-            info = tarfile.TarInfo(member[0])
-            info.size = len(member[1])
-            archive.addfile(info, io.BytesIO(member[1]))
-    return buffer.getvalue()
 
 
 def find(data: bytes, name: str = "s.tar") -> Items:

@@ -14,8 +14,9 @@ from typing import BinaryIO
 from vggish_pt.audio import display_name
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.inputs.files import AUDIO_SUFFIXES, Search
-from vggish_pt.inputs.items import Group, Items, Kept, OnDisk
+from vggish_pt.inputs.items import Items, OnDisk
 from vggish_pt.inputs.shards import NO_MIDDLE, add_shard, is_compressed, is_shard
+from vggish_pt.inputs.store import Group, Kept
 from vggish_pt.item import Opener
 from vggish_pt.manifest import BadRow, Manifest, is_manifest, open_file, open_parquet
 from vggish_pt.remote import RemoteFile, beside, file_system, is_address, is_folder, local_path, match, search, shown
@@ -79,8 +80,8 @@ class _Finder:
     def __init__(self, stdin: BinaryIO | None) -> None:
         self._items = Items()
         self._stdin = stdin
-        self._files = self._items.group()
-        self._shards = self._items.group()
+        self._files = self._items.store.group()
+        self._shards = self._items.store.group()
         self._search = Search(self._take, lambda name, error: self._items.failures.append((name, error)))
         self._known_schemes: set[str] = set()
 
@@ -123,7 +124,7 @@ class _Finder:
     def _take(self, path: str) -> None:
         """A file that was found or named: of any kind."""
         if not self._add_container(path):
-            self._files.at(OnDisk()).add(path)
+            self._files.at(OnDisk()).add(Kept(path))
 
     def _add_address(self, address: str, *, guess: bool = True) -> None:
         label = shown(address)
@@ -156,7 +157,7 @@ class _Finder:
 
     def _add_remote_file(self, address: str) -> None:
         label = shown(address)
-        self._files.at(_Away()).add(label, None if label == address else address)
+        self._files.at(_Away()).add(Kept(label, None if label == address else address))
 
     def _add_container(self, name: str) -> bool:
         """Adds what a file stands for that is no audio itself; whether it is such a one."""
@@ -187,8 +188,7 @@ class _Finder:
                 add_sounds(name, column, self._items)
                 return
         with Manifest(name) as manifest:
-            group = self._items.group(manifest.schema).at(_Beside(name))
-            group.name = manifest.name
+            group = self._items.store.group(manifest.schema, manifest.name).at(_Beside(name))
             self._add_rows(manifest, group)
 
     def _add_rows(self, manifest: Manifest, group: Group) -> None:
@@ -205,7 +205,7 @@ class _Finder:
                     self._items.fail(f"{manifest.name}:{row.line}", str(error))
                     continue
             where = None if label == row.path else row.path
-            group.add(label, where, start=row.start, end=row.end, columns=row.columns)
+            group.add(Kept(label, where), row.start, row.end, row.columns)
         self._items.segments |= manifest.segments
 
     def _check_scheme(self, address: str) -> None:

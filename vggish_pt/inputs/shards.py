@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from vggish_pt.audio import display_name
 from vggish_pt.errors import AudioError
 from vggish_pt.inputs.files import AUDIO_SUFFIXES
-from vggish_pt.inputs.items import Group, Kept
+from vggish_pt.inputs.store import Group, Kept
 from vggish_pt.manifest import one_line, open_file
 from vggish_pt.remote import shown
 
@@ -251,7 +251,7 @@ class _Scan:
             elif self._complaint:
                 self._fail(called, self._complaint)
             else:
-                self._group.add(called, None, member.offset_data, member.size, columns=self._texts)
+                self._group.add(Kept(called, None, member.offset_data, member.size), columns=self._texts)
             self._names.add(member.name)
         if not self._sounds:
             self.passed_over += len(self._texts)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vggish_pt.audio import display_name
 from vggish_pt.errors import AudioError, SettingsError
-from vggish_pt.inputs.items import Group, Items, Kept
+from vggish_pt.inputs.items import Items
+from vggish_pt.inputs.store import Group, Kept
 from vggish_pt.manifest import (
     MAX_COLUMNS,
     TAKEN,
@@ -235,8 +236,8 @@ def add_sounds(name: str, column: str, items: Items) -> None:
         titles = [f"source_{other}" if other in ("path", "start", "end", *TAKEN) else other for other in others]
         check_carried(display_name(label), titles)
         kinds = [plain_type(schema.field(other).type) for other in others]
-        group = items.group(pa.schema(list(zip(titles, kinds, strict=True)))).at(Sounds(name, column))
-        group.name = display_name(label)
+        carried = pa.schema(list(zip(titles, kinds, strict=True)))
+        group = items.store.group(carried, display_name(label)).at(Sounds(name, column))
         try:
             named = _named(table, schema, column)
             _add_rows(table, group, f"{label}::", column, (others, titles), named)
@@ -274,6 +275,6 @@ def _add_rows(
             rows = values if others else iter([()] * batch.num_rows)
             for name, carried in zip(struct.field("path").to_pylist(), rows, strict=True):
                 path = prefix + (name if named else str(count))
-                group.add(path, None, row, number, columns=dict(zip(titles, carried, strict=True)))
+                group.add(Kept(path, None, row, number), columns=dict(zip(titles, carried, strict=True)))
                 row += 1
                 count += 1

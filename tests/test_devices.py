@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vggish_pt.devices import check_device_name, choose_device
+from vggish_pt.devices import check_device_name, choose_device, choose_devices
 from vggish_pt.errors import SettingsError
 
 
@@ -33,3 +33,23 @@ def test_devices_that_are_not_there() -> None:
 def test_cuda() -> None:
     assert choose_device("cuda").type == "cuda"
     assert choose_device("cuda:0") == torch.device("cuda", 0)
+
+
+def test_several_devices() -> None:
+    assert choose_devices("cpu") == [torch.device("cpu")]
+    assert len(choose_devices("auto")) == 1
+    for name in ("cuda:0,cuda:1", "cuda:all", "cpu", "auto"):
+        check_device_name(name, many=True)
+    for name in ("cuda:0,cuda:1", "cuda:all"):
+        with pytest.raises(SettingsError, match="device must be auto, cpu, cuda, cuda:N or mps, not "):
+            check_device_name(name)
+    for name in ("cuda:0,", "cuda:0,cpu", "cuda,cuda:1", "cpu,cpu", "all", "cuda:0, cuda:1"):
+        with pytest.raises(SettingsError, match=r"device must be .* a list such as cuda:0,cuda:1, or cuda:all, not "):
+            choose_devices(name)
+    with pytest.raises(SettingsError, match="twice"):
+        choose_devices("cuda:0,cuda:00")
+    with pytest.raises(SettingsError, match="no device 'cuda:998' here"):
+        choose_devices("cuda:998,cuda:999")
+    if not torch.cuda.is_available():
+        with pytest.raises(SettingsError, match="no CUDA device here"):
+            choose_devices("cuda:all")

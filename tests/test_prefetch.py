@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vggish_pt.prefetch import prefetch
+from vggish_pt.prefetch import Ahead, prefetch
 
 _others: set[int | None] = set()
 
@@ -86,6 +86,64 @@ def test_it_reads_ahead_but_not_without_bound(workers: int) -> None:
     assert len(made) <= workers * 6 + 1
     pieces.close()  # type: ignore[attr-defined]
     assert not _threads()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_as_much_is_read_ahead_as_the_caller_takes(workers: int) -> None:
+    made: list[tuple[int, int]] = []
+    taken: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for task in range(1000):
+            taken.append(task)
+            yield task
+
+    def produce(task: int) -> Iterator[tuple[int, int]]:
+        for i in range(3):
+            made.append((task, i))
+            yield task, i
+
+    ahead: Ahead[int, tuple[int, int]] = Ahead(tasks=50, pieces=300, weigh=lambda piece: 10)
+    pieces = prefetch(tasks(), produce, workers, ahead=ahead)
+    next(pieces)
+    deadline = time.monotonic() + 30
+    while len(made) < 30:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.2)  # a chance to run away
+    assert len(taken) == workers + 1 + 50
+    assert 30 <= len(made) <= 30 + 2 * workers + 2
+    assert list(pieces) == [(task, i) for task in range(1000) for i in range(3)][1:]
+
+
+def test_large_tasks_are_not_read_far_ahead() -> None:
+    taken: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for task in range(100):
+            taken.append(task)
+            yield task
+
+    pieces = prefetch(tasks(), lambda task: iter([task]), 2, ahead=Ahead(50, 50, weigh_task=lambda _: 1 << 23))
+    next(pieces)
+    assert len(taken) == 4  # 32 MiB
+    pieces.close()
+
+
+def test_the_first_line_always_has_a_place() -> None:
+    gate = threading.Event()
+
+    def produce(task: int) -> Iterator[int]:
+        if task == 0:
+            gate.wait(30)
+        for i in range(20):
+            if task == 1 and i == 10:
+                gate.set()  # the others have used up everything
+            yield task
+
+    ahead: Ahead[int, int] = Ahead(tasks=5, pieces=8, weigh=lambda piece: 1)
+    threading.Timer(0.5, gate.set).start()
+    assert list(prefetch(range(6), produce, 3, ahead=ahead)) == [task for task in range(6) for _ in range(20)]
 
 
 def test_no_more_threads_than_tasks() -> None:

@@ -273,7 +273,7 @@ def test_http_folders_manifests_and_tars(server: Server) -> None:
         "/d/s.tar": ranged(tar(("x.wav", WAV), ("y.wav", WAV))),
     }
     url = f"{server.url}/d"
-    found = find_items([f"{url}/", f"{url}/m.csv", f"{url}/s.tar"])
+    found = find_items([f"{url}/", f"{url}/m.csv?v=1&token=secret", f"{url}/s.tar?token=secret"])
     assert [item.path for item in found] == [
         *(f"{url}/a.wav", "a.wav", f"{url}/s.tar::x.wav", f"{url}/s.tar::y.wav"),
     ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vggish_pt.audio import display_name
 from vggish_pt.audio.part import complain
+from vggish_pt.columns import MAX_COLUMNS, check_carried, is_number, is_text, one_line, open_parquet, plain_type
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.remote import is_address, local_path, open_address, shown
 
@@ -22,11 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-TAKEN = ("window", "embedding", "segment_start", "segment_end")
-"""Names of columns that outputs have; a manifest's own may not have them."""
-
 MAX_LINE = 1 << 20
-MAX_COLUMNS = 1000
 _BATCH_ROWS = 4096
 
 
@@ -233,45 +230,6 @@ def open_file(name: str) -> BinaryIO:
         raise AudioError(f"{label}: cannot be opened ({getattr(error, 'strerror', None) or error})", label) from None
 
 
-def open_parquet(file: BinaryIO, name: str) -> tuple[Any, pa.Schema]:
-    """Opens a Parquet file so that little of it is in memory at a time.
-
-    Raises:
-        SettingsError: it is none.
-    """
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
-        return table, table.schema_arrow
-    except Exception as error:  # pyarrow raises many kinds for damage
-        raise SettingsError(f"{name}: no Parquet file, or a damaged one ({one_line(error)})") from None
-
-
-def check_carried(name: str, carried: Iterable[str]) -> list[str]:
-    """Checks columns that are to be carried into outputs.
-
-    Args:
-        name: how errors call the table.
-        carried: their names.
-
-    Raises:
-        SettingsError: a column has a name that outputs use, none, or one that another has.
-    """
-    columns = list(carried)
-    for column in columns:
-        if column in ("path", "start", "end"):
-            raise SettingsError(f"{name}: two columns are called {column!r}; rename one")
-        if column in TAKEN:
-            raise SettingsError(f"{name}: a column {column!r}, which outputs have themselves; rename it")
-        if not column:
-            raise SettingsError(f"{name}: a column without a name (from pandas, write it with index=False)")
-    if len(set(columns)) < len(columns):
-        twice = next(column for column in columns if columns.count(column) > 1)
-        raise SettingsError(f"{name}: two columns are called {display_name(twice)!r}; rename one")
-    return columns
-
-
 def _without(names: Iterable[str]) -> list[str]:
     """The names but one of each that is read here; a second one is the caller's mistake, and is found."""
     left = list(names)
@@ -379,43 +337,3 @@ def _small_int(digits: str) -> int:
     if not -(1 << 63) <= value < 1 << 63:
         raise ValueError("a number beyond 64 bits")
     return value
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column's type is text."""
-    import pyarrow as pa
-
-    kind = plain_type(kind)
-    views = getattr(pa.types, "is_string_view", lambda _: False)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or views(kind))
-
-
-def is_number(kind: pa.DataType) -> bool:
-    """Whether a column's type is of numbers, or of nothing but nulls."""
-    import pyarrow as pa
-
-    kind = plain_type(kind)
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
-    return any(test(kind) for test in tests)
-
-
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type of a column's values, not of how they are stored (dictionaries, extensions, names of list items)."""
-    import pyarrow as pa
-
-    while True:
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        elif isinstance(kind, pa.BaseExtensionType):
-            kind = kind.storage_type
-        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            return pa.list_(plain_type(kind.value_type))
-        elif pa.types.is_struct(kind):
-            return pa.struct([pa.field(part.name, plain_type(part.type)) for part in kind])
-        else:
-            return kind
-
-
-def one_line(error: BaseException) -> str:
-    """What an error of a library says, in short."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -12,13 +12,14 @@ from pathlib import PurePath
 from typing import BinaryIO
 
 from vggish_pt.audio import display_name
+from vggish_pt.columns import open_parquet
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.inputs.files import AUDIO_SUFFIXES, Search
 from vggish_pt.inputs.items import Items, OnDisk
 from vggish_pt.inputs.shards import NO_MIDDLE, add_shard, is_compressed, is_shard
 from vggish_pt.inputs.store import Group, Kept
 from vggish_pt.item import Opener
-from vggish_pt.manifest import BadRow, Manifest, is_manifest, open_file, open_parquet
+from vggish_pt.manifest import BadRow, Manifest, is_manifest, open_file
 from vggish_pt.remote import RemoteFile, beside, file_system, is_address, is_folder, local_path, match, search, shown
 
 _MAX_PATH = 1 << 16
@@ -131,10 +132,10 @@ class _Finder:
         try:
             self._check_scheme(address)
             plain = address.partition("?")[0] if address.startswith("http") else address
-            if self._add_container(address):
-                return
             if glob.has_magic(plain):
                 self._add_found(label, match(address), suffix=PurePath(plain).suffix, what="matches no audio file")
+            elif self._add_container(address):
+                return
             elif address.endswith("/") or (guess and is_folder(address)):
                 self._add_found(label, search(address), suffix="", what="holds no audio file")
             else:
@@ -161,8 +162,6 @@ class _Finder:
 
     def _add_container(self, name: str) -> bool:
         """Adds what a file stands for that is no audio itself; whether it is such a one."""
-        if glob.has_magic(name) and is_address(name):
-            return False
         label = shown(name)
         try:
             if is_shard(name):

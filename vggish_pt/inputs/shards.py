@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from vggish_pt.audio import display_name
+from vggish_pt.columns import one_line
 from vggish_pt.errors import AudioError
 from vggish_pt.inputs.files import AUDIO_SUFFIXES
 from vggish_pt.inputs.store import Group, Kept
-from vggish_pt.manifest import one_line, open_file
+from vggish_pt.manifest import open_file
 from vggish_pt.remote import shown
 
 SIDECARS = ("json", "cls", "txt")

@@ -17,19 +17,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vggish_pt.audio import display_name
+from vggish_pt.columns import MAX_COLUMNS, TAKEN, check_carried, is_text, one_line, open_parquet, plain_type
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.inputs.items import Items
 from vggish_pt.inputs.store import Group, Kept
-from vggish_pt.manifest import (
-    MAX_COLUMNS,
-    TAKEN,
-    check_carried,
-    is_text,
-    one_line,
-    open_file,
-    open_parquet,
-    plain_type,
-)
+from vggish_pt.manifest import open_file
 from vggish_pt.remote import is_address, local_path, shown
 
 if TYPE_CHECKING:

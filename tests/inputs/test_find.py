@@ -77,12 +77,12 @@ def test_names_of_any_bytes() -> None:
 def test_a_list(mark: bytes) -> None:
     put("folder/b.wav")
     put("m.csv", "path\nx.wav\n")
-    lines = [b"a.wav", b"", b"[1]*.wav", "ü 音.wav".encode(), b"folder", b"m.csv", b"-", b"s3://bucket/c d.wav"]
+    lines = [b"a.wav", b"", b"[1]*.wav", "ü 音.wav".encode(), b"folder", b"m.csv", b"-", b"s3://bucket/c [d].wav"]
     for text in (mark.join(lines), mark.join(lines) + mark):
         found = find_items(["first.wav", "-", "last.wav"], stdin=io.BytesIO(text))
         assert paths(found) == [
             *("first.wav", "a.wav", "[1]*.wav", "ü 音.wav", "folder/b.wav", "x.wav", "-"),
-            *("s3://bucket/c d.wav", "last.wav"),
+            *("s3://bucket/c [d].wav", "last.wav"),
         ]
         assert failures(found) == []
 

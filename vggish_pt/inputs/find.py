@@ -128,11 +128,12 @@ class _Finder:
             self._files.at(OnDisk()).add(Kept(path))
 
     def _add_address(self, address: str, *, guess: bool = True) -> None:
+        """Takes an address; ``guess`` says whether it may be a pattern, or a folder without a slash at its end."""
         label = shown(address)
         try:
             self._check_scheme(address)
             plain = address.partition("?")[0] if address.startswith("http") else address
-            if glob.has_magic(plain):
+            if guess and glob.has_magic(plain):
                 self._add_found(label, match(address), suffix=PurePath(plain).suffix, what="matches no audio file")
             elif self._add_container(address):
                 return

@@ -7,6 +7,7 @@ training that was killed and resumed gives the same weights as one that was not.
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import math
 import time
@@ -78,6 +79,7 @@ class _State:
     seconds: float = 0.0
     best: list[float] | None = None
     best_epoch: int = -1
+    better_epoch: int = -1  # when the figure itself was better than ever before
     stopped: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -115,7 +117,7 @@ def fit(job: Job, watch: Callable[[Event], None]) -> dict[str, Any]:
             _Loop(fabric, job, watch).run()
         else:
             try:
-                fabric.launch(_run_one, job)
+                fabric.launch(_run_one, _Sealed(job))
             except ProcessRaisedException as error:
                 last = str(error).strip().splitlines()[-1]
                 raise TrainingError(f"training failed on one of the devices: {last}") from error
@@ -125,7 +127,16 @@ def fit(job: Job, watch: Callable[[Event], None]) -> dict[str, Any]:
     return metrics
 
 
-def _run_one(fabric: Any, job: Job) -> None:
+class _Sealed:
+    """Something that Fabric does not look into on its way to another process."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+
+def _run_one(fabric: Any, sealed: _Sealed) -> None:
+    job = sealed.job
+    job.model = copy.deepcopy(job.model)  # tensors that were sent to processes are shared by them
     _Loop(fabric, job, lambda _: None).run()
 
 
@@ -266,17 +277,16 @@ class _Loop:
             return
         # Of equal figures, as accuracies of few clips often are, the one with the lower loss.
         key = [value if self.higher else -value, -figures["loss"]]
+        if state.best is None or key[0] > state.best[0]:
+            state.better_epoch = state.epoch
         if state.best is None or key > state.best:
             state.best, state.best_epoch = key, state.epoch
             if self.main and self.settings.keep == "best" and self.averaged is None:
                 self.job.run.save_best(self.model.state_dict())
         patience = self.settings.early_stopping
-        if patience and state.epoch - state.best_epoch >= patience:
+        if patience and state.epoch - state.better_epoch >= patience:
             state.stopped = True
-            self._tell(
-                "stopped",
-                text=f"no better {self.figure} for {patience} epochs; the best was epoch {state.best_epoch + 1}",
-            )
+            self._tell("stopped", text=f"no better {self.figure} for {patience} epochs")
 
     def _save(self) -> None:
         self._saved, self._steps_since = time.monotonic(), 0

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import soundfile as sf
 import torch
 from worker_openers import Counting, Deadly, Failing, Sound, Waiting, Warning_, wav
 
+from vggish_pt import embedding
 from vggish_pt.embedding import Embeddings, embed_items, use_processes
 from vggish_pt.errors import AudioError, AudioWarning, SettingsError, WorkerError
 from vggish_pt.item import Item
@@ -149,6 +151,32 @@ def test_out_of_order_results_do_not_wait(small_model, tmp_path):
         if len(order) == 8:
             gate.touch()
     assert order[-1] == 0
+
+
+def test_results_that_wait_for_an_earlier_one_are_bounded(small_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding, "_MAX_WAITING_BYTES", 1 << 14)
+    pulled, gate = [], tmp_path / "gate"
+
+    def items():
+        for i in range(60):
+            pulled.append(i)
+            yield Item(str(i), i, wav(1, i) if i else Waiting(wav(1), tmp_path / "pid", gate))
+
+    def open_gate():
+        before, quiet = -1, 0
+        while quiet < 15 or len(pulled) < 8:  # until no more are pulled
+            quiet = quiet + 1 if len(pulled) == before else 0
+            before = len(pulled)
+            time.sleep(0.1)
+        seen.append(before)
+        gate.touch()
+
+    seen: list[int] = []
+    watch = threading.Thread(target=open_gate, daemon=True)
+    watch.start()
+    results = embed_items(small_model, items(), EmbedSettings(batch_size=1), workers=2, processes=True)
+    assert [item.index for item, _ in results] == list(range(60))
+    assert seen[0] < 20  # 5 may be open, and 4 results are beyond the bound
 
 
 @pytest.mark.parametrize("how", ["SIGSEGV", "exit"])

@@ -21,6 +21,7 @@ from vggish_pt.workers.process import close_pipes, how_it_ended, start_process
 from vggish_pt.workers.wire import as_piece, receive_message, send_object
 
 _POLL_SECONDS = 0.1
+_JOIN_SECONDS = 10.0
 _TRIES = 2  # how often a source may end its worker's process before it is given up
 _STARTS = 3  # how often in a row a worker may fail to start
 
@@ -164,8 +165,8 @@ class _Slot:
                 self._process.kill()
 
     def join(self) -> None:
-        """Waits until the worker is gone."""
-        self._thread.join()
+        """Waits until the worker is gone; not for ever, should the system be unable to end it."""
+        self._thread.join(_JOIN_SECONDS)
 
     def _run(self) -> None:
         starts = 0

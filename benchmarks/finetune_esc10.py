@@ -36,7 +36,7 @@ RECIPE = TrainSettings(
     weights="synthetic",
     head=HeadConfig("linear", features="fused:conv4", dropout=0.2),
     frozen_blocks=2,
-    epochs=12,
+    epochs=8,
     batch_size=8,
     windows=2,
     lr=5e-4,

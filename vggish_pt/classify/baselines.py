@@ -1,0 +1,94 @@
+"""Features that need no network, to compare with: statistics over time of log-mel, MFCC and constant-Q spectra.
+
+Computed by librosa at 16 kHz, which is what VGGish hears: log-mel as VGGish sees it, the others by librosa's defaults.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggish_pt import constants as c
+
+MFCC = 20
+CQT_BINS = 80
+_SHORTEST = 1 << 14  # samples; the longest filter of the CQT has about as many
+
+Spectrum = NDArray[np.float32]
+"""(bands, frames)."""
+
+
+def log_mel(waveform: NDArray[np.float32]) -> Spectrum:
+    """VGGish's own log-mel: 64 bands from 125 to 7500 Hz, windows of 25 ms every 10 ms, log(magnitude + 0.01).
+
+    Args:
+        waveform: (T,) at 16 kHz.
+    """
+    import librosa
+
+    magnitude = librosa.feature.melspectrogram(
+        y=waveform,
+        sr=c.SAMPLE_RATE,
+        n_fft=c.FFT_LENGTH,
+        win_length=c.FRAME_LENGTH,
+        hop_length=c.FRAME_HOP,
+        center=False,
+        power=1,
+        n_mels=c.MEL_BANDS,
+        fmin=c.MEL_MIN_HZ,
+        fmax=c.MEL_MAX_HZ,
+        htk=True,
+        norm=None,
+    )
+    spectrum: Spectrum = np.log(magnitude + c.LOG_OFFSET)
+    return spectrum
+
+
+def mfcc(waveform: NDArray[np.float32]) -> Spectrum:
+    """20 cepstral coefficients, by librosa's defaults: of 128 mel bands in decibels, windows of 2048 samples every 512.
+
+    Args:
+        waveform: (T,) at 16 kHz.
+    """
+    import librosa
+
+    coefficients: Spectrum = librosa.feature.mfcc(y=waveform, sr=c.SAMPLE_RATE, n_mfcc=MFCC)
+    return coefficients
+
+
+def cqt(waveform: NDArray[np.float32]) -> Spectrum:
+    """80 constant-Q bands in decibels, 12 to the octave from C1 (32.7 Hz) to 3.1 kHz.
+
+    Args:
+        waveform: (T,) at 16 kHz.
+    """
+    import librosa
+
+    magnitude = np.abs(librosa.cqt(waveform, sr=c.SAMPLE_RATE, n_bins=CQT_BINS))
+    decibels: Spectrum = librosa.amplitude_to_db(magnitude)
+    return decibels
+
+
+BASELINES: dict[str, Callable[[NDArray[np.float32]], Spectrum]] = {"log-mel": log_mel, "mfcc": mfcc, "cqt": cqt}
+"""By name."""
+
+
+def clip_statistics(waveform: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    """A vector for a clip: of each band the mean, then of each the (population) standard deviation, over time.
+
+    Args:
+        waveform: (T,) at 16 kHz, T from 1; a short one is filled up with zeros to about a second.
+        name: one of :data:`BASELINES`.
+
+    Returns:
+        (d,) float32: 128 of log-mel, 40 of MFCC, 160 of CQT.
+    """
+    short = _SHORTEST - len(waveform)
+    padded = np.pad(waveform, (0, short)) if short > 0 else waveform
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of librosa, about windows longer than a decimated signal
+        spectrum = BASELINES[name](padded)
+    return np.concatenate([spectrum.mean(axis=1), spectrum.std(axis=1)]).astype(np.float32)

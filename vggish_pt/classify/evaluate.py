@@ -202,7 +202,7 @@ def _known(classifier: Classifier, data: LabelledSet, ignore: bool) -> list[Exam
         raise SettingsError(f"{data.name}: no clip has a label that the classifier knows")
     if not classifier.multilabel and (several := [e for e in examples if len(e.labels) > 1]):
         raise SettingsError(
-            f"{data.name}: {len(several)} clips have several labels ({display_name(several[0].item.path)} is the first), "
+            f"{data.name}: {len(several)} clips have several labels, as has {display_name(several[0].item.path)}, "
             "but the classifier gives one for each; evaluate it on clips with one label"
         )
     return examples

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -14,14 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from vggish_pt.cli.options import Device, Hop, Resampler, Weights
-from vggish_pt.cli.text import discard_output
-from vggish_pt.errors import AudioError, AudioWarning, OutputError, SettingsError
+from vggish_pt.cli.json_lines import Write, score_writer, write_embeddings
+from vggish_pt.cli.options import Device
+from vggish_pt.errors import AudioError, AudioWarning, SettingsError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vggish_pt.embedding import Embeddings
+    from vggish_pt.model import VGGish
+    from vggish_pt.settings import EmbedSettings
 
 T = TypeVar("T")
 
@@ -52,31 +51,63 @@ def stream(
     microphone: Annotated[
         bool, typer.Option("--microphone", help="Listen to the default microphone (extra mic).")
     ] = False,
-    weights: Weights = "audioset",
-    hop: Hop = 0.96,
+    classifier: Annotated[
+        str | None,
+        typer.Option(
+            help="Write the scores of a classifier's labels, not embeddings: a run folder that 'vggish-pt train' "
+            "made, or a Hub repository user/name.",
+            metavar="RUN",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="'audioset' (Google's, downloaded on first use; the default), 'synthetic' (ships with the package), "
+            "a model folder, or a Hugging Face Hub repository user/name.",
+            metavar="NAME",
+        ),
+    ] = None,
+    hop: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds from the start of one window to the next, a multiple of 0.01; a window has 0.975 s. Left "
+            "out: 0.96, or as the classifier was trained.",
+            metavar="SECONDS",
+        ),
+    ] = None,
     pad: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="At the end. short: fill up with silence if all was shorter than a window; tail: fill up an "
-            "incomplete end too; drop: fill up nothing.",
+            "incomplete end too; drop: fill up nothing. Left out: short, or as the classifier was trained.",
             metavar="short|drop|tail",
         ),
-    ] = "short",
+    ] = None,
     layer: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Where to read the network: conv1 to conv4, fc1, fc2, embedding (its end), or fused (several).",
+            help="Where to read the network: conv1 to conv4, fc1, fc2, embedding (its end; the default), or fused "
+            "(several).",
             metavar="LAYER",
         ),
-    ] = "embedding",
+    ] = None,
     postprocess: Annotated[
         str | None,
         typer.Option(help="pca: whiten and clip to [-2, 2]; uint8: that, in 8 bits.", metavar="pca|uint8"),
     ] = None,
-    resampler: Resampler = "soxr",
+    resampler: Annotated[
+        str | None,
+        typer.Option(
+            help="How to get to 16 kHz: soxr (fast), resampy (equal to Google's code) or torchaudio. Left out: soxr, "
+            "or as the classifier was trained.",
+            metavar="NAME",
+        ),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Embed sound as it arrives, a line of JSON for each window: its number, start and end in seconds, and embedding.
+
+    With --classifier, the scores of its labels instead.
 
     Ends with the sound, with Ctrl-C or a kill (what has been read is still embedded; exit code 130 or 143), or when
     the reader of its output has gone (exit code 0).
@@ -85,10 +116,15 @@ def stream(
     """
     from vggish_pt.audio.pcm import check_encoding
     from vggish_pt.devices import check_device_name
-    from vggish_pt.pretrained import registry
     from vggish_pt.settings import EmbedSettings
 
-    settings = EmbedSettings(hop, pad, None, layer, postprocess, resampler)  # type: ignore[arg-type]
+    given = {"layer": layer, "postprocess": postprocess, "hop": hop, "pad": pad, "resampler": resampler}
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = EmbedSettings(**given)  # type: ignore[arg-type]
+    if classifier is not None:
+        for name, value in (("weights", weights), ("layer", layer), ("postprocess", postprocess)):
+            if value is not None:
+                raise SettingsError(f"--{name} does not go with --classifier, whose run folder holds its own network")
     check_device_name(device)
     check_encoding(encoding or "s16le")
     if sample_rate is None and not microphone and (channels is not None or encoding is not None):
@@ -100,13 +136,13 @@ def stream(
             "standard input is a terminal; pipe sound into it (ffmpeg -i FILE -f wav - | vggish-pt stream), or use "
             "--microphone"
         )
-    folder = registry.resolve(weights)
+    if classifier is not None:
+        model, settings, write = _load_classifier(classifier, device, given)
+    else:
+        model, write = _load_model(weights or "audioset", device), write_embeddings
 
-    from vggish_pt.devices import choose_device
-    from vggish_pt.model import VGGish
     from vggish_pt.stream import EmbeddingStream
 
-    model = VGGish.from_pretrained(folder, device=choose_device(device))
     with _Signals() as signals, contextlib.ExitStack() as stack:
         if microphone:
             name, (rate, count, chunks) = "microphone", _listen(signals, stack, sample_rate, channels or 1)
@@ -118,33 +154,36 @@ def stream(
         sound = EmbeddingStream(model, rate, settings, channels=count, name=name)
         written = 0
         for chunk in chunks:
-            written += _write(sound.push(chunk), written)
+            written += write(sound.push(chunk), written)
         if sound.received == 0 and not signals.number:
             raise AudioError(f"{name}: no samples in it; the audio is empty", name)
-        _write(sound.flush(), written)
+        write(sound.flush(), written)
     if signals.number:
         raise typer.Exit(128 + signals.number)
 
 
-def _write(windows: Embeddings, first: int) -> int:
-    """Writes a line for each window, numbered from ``first``; returns how many."""
-    values = windows.values.numpy()
-    if values.dtype.kind == "f":
-        values = values.astype(str).astype(float)  # the shortest digits that give the same float32 again
-    rows = zip(windows.start.tolist(), windows.end.tolist(), values.tolist(), strict=True)
-    try:
-        for number, (start, end, embedding) in enumerate(rows, start=first):
-            # Times are multiples of 5 ms, so that three digits say them exactly.
-            line = {"window": number, "start": start, "end": round(end, 3), "embedding": embedding}
-            sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has had enough
-        discard_output()
-        raise typer.Exit(0) from None
-    except OSError as error:
-        discard_output()
-        raise OutputError(f"standard output: cannot be written ({error.strerror or error})") from error
-    return len(windows)
+def _load_model(weights: str, device: str) -> VGGish:
+    from vggish_pt.pretrained import registry
+
+    folder = registry.resolve(weights)
+
+    from vggish_pt.devices import choose_device
+    from vggish_pt.model import VGGish
+
+    return VGGish.from_pretrained(folder, device=choose_device(device))
+
+
+def _load_classifier(run: str, device: str, given: dict[str, Any]) -> tuple[VGGish, EmbedSettings, Write]:
+    """The network below, how it must embed, and what writes the scores."""
+    from vggish_pt.classify import hub
+
+    folder = hub.resolve(run)
+
+    from vggish_pt.classify.predict import load_classifier
+    from vggish_pt.devices import choose_device
+
+    classifier = load_classifier(folder, device=choose_device(device))
+    return classifier.backbone, classifier.embed_settings(**given), score_writer(classifier)
 
 
 def _read() -> bytes:

@@ -1,0 +1,69 @@
+"""Windows as lines of JSON on standard output, flushed at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import typer
+
+from vggish_pt.cli.text import discard_output
+from vggish_pt.errors import OutputError, VGGishError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vggish_pt.classify.predict import Classifier
+    from vggish_pt.embedding import Embeddings
+
+Write: TypeAlias = "Callable[[Embeddings, int], int]"
+"""Writes a line for each window, numbered from the given number on; returns how many."""
+
+
+def write_embeddings(windows: Embeddings, first: int) -> int:
+    """A :data:`Write`: number, start and end in seconds, and embedding."""
+    return _write(windows, first, "embedding", _digits(windows.values))
+
+
+def score_writer(classifier: Classifier) -> Write:
+    """A :data:`Write` for features: number, start and end in seconds, and the score of each label."""
+    labels = classifier.labels
+
+    def write(windows: Embeddings, first: int) -> int:
+        if len(windows) == 0:
+            return 0
+        result = classifier.prediction(replace(windows, values=classifier.reduce(windows.values)))
+        if isinstance(result, VGGishError):
+            raise result
+        scores = [dict(zip(labels, row, strict=True)) for row in _digits(result.window_scores)]
+        return _write(windows, first, "scores", scores)
+
+    return write
+
+
+def _digits(values: Tensor) -> list[Any]:
+    array = values.numpy()
+    if array.dtype.kind == "f":
+        array = array.astype(str).astype(float)  # the shortest digits that give the same float32 again
+    rows: list[Any] = array.tolist()
+    return rows
+
+
+def _write(windows: Embeddings, first: int, name: str, values: list[Any]) -> int:
+    rows = zip(windows.start.tolist(), windows.end.tolist(), values, strict=True)
+    try:
+        for number, (start, end, value) in enumerate(rows, start=first):
+            # Times are multiples of 5 ms, so that three digits say them exactly.
+            line = {"window": number, "start": start, "end": round(end, 3), name: value}
+            sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has had enough
+        discard_output()
+        raise typer.Exit(0) from None
+    except OSError as error:
+        discard_output()
+        raise OutputError(f"standard output: cannot be written ({error.strerror or error})") from error
+    return len(windows)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 _WIDTH, _HEIGHT = 460, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 14, 44
-_BINS = 30
-_MAX_STEPS = 400
+_BINS = 24
+_MAX_STEPS = 60
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,14 @@ def throughput(progress: Sequence[tuple[float, float]], sessions: Sequence[float
         progress: seconds that it had worked and seconds of sound that it had done, at some moments.
         sessions: the elapsed time at which each session but the first began.
     """
-    points = [(0.0, 0.0), *sorted(progress)]
-    if len(points) > _MAX_STEPS:
-        points = [points[round(i * (len(points) - 1) / _MAX_STEPS)] for i in range(_MAX_STEPS + 1)]
+    points = [(0.0, 0.0)]
+    samples = sorted(progress)
+    least = samples[-1][0] / _MAX_STEPS if samples else 0.0
+    for time, done in samples:
+        if time - points[-1][0] >= least:
+            points.append((time, done))
+    if samples and points[-1] != samples[-1]:  # a rate over a moment would say nothing
+        points[max(1, len(points) - 1) :] = [samples[-1]]
     steps = [(t0, t1, max(0.0, s1 - s0) / (t1 - t0)) for (t0, s0), (t1, s1) in pairwise(points) if t1 > t0]
     if not steps:
         return ""
@@ -126,7 +131,7 @@ def throughput(progress: Sequence[tuple[float, float]], sessions: Sequence[float
 
 def _axes(x: Axis, y: Axis, unit: str, things: str) -> str:
     parts = []
-    for value in y.ticks(4):
+    for value in (tick for tick in y.ticks(4) if things != "files" or tick == round(tick)):
         at = y.place(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 7}" y="{at + 4:.1f}" text-anchor="end">{_short(value)}</text>')

@@ -30,14 +30,10 @@ def colourings(paths: Sequence[str], columns: dict[str, list[Any]], seconds: Seq
         place for each file, and ``others``, whether the last stands for several; of numbers ``name``, ``values``,
         ``low`` and ``high``.
     """
-    found = []
-    for name, values in columns.items():
-        if (way := _coloured(name, values)) is not None:
-            found.append(way)
-    found.sort(key=lambda way: way["name"].lower() not in _LABELS)
-    folders = [_classes(name, labels) for name, labels in _folders(paths)]
-    labelled = bool(found) and found[0]["name"].lower() in _LABELS
-    found = [*found, *folders] if labelled else [*folders, *found]
+    told = [way for name, values in columns.items() if (way := _coloured(name, values)) is not None]
+    labels = [way for way in told if way["name"].lower() in _LABELS]
+    found = labels + [_classes(name, folders) for name, folders in _folders(paths)]
+    found += [way for way in told if way not in labels]
     if (way := _numbers("seconds of sound", list(seconds))) is not None:
         found.append(way)
     return found or [_classes("nothing", ["files"] * len(paths))]

@@ -76,8 +76,13 @@ def _neighbours(reduced: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
 
 
 def _placed(points: NDArray[np.float64], finite: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Points in the unit square, both axes at the same scale, the middle in the middle."""
+    """Points in the unit square, both axes at the same scale, the middle in the middle, the longer axis across."""
     points = points.astype(np.float64)
+    points = points - points.mean(axis=0)
+    axes = np.linalg.svd(points, full_matrices=False)[2]
+    if axes.shape == (2, 2):
+        axes *= np.where(axes[:, :1] + axes[:, 1:] < 0, -1, 1)  # one of the two directions, always the same
+        points = points @ axes.T
     low, high = points.min(axis=0), points.max(axis=0)
     scale = float((high - low).max()) or 1.0
     placed = np.full((len(finite), 2), np.nan)

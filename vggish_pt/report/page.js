@@ -26,7 +26,7 @@
 
   const filter = $("filter");
   if (filter) {
-    const rows = [...document.querySelectorAll("#errors tbody tr")];
+    const rows = [...document.querySelectorAll("#errors .list tbody tr")];
     const texts = rows.map((row) => row.textContent.toLowerCase());
     filter.addEventListener("input", () => {
       const wanted = filter.value.toLowerCase();
@@ -75,17 +75,28 @@
     path.closePath();
   };
 
+  const boxes = data.layouts.map(({ points }) => {
+    const box = [Infinity, Infinity, -Infinity, -Infinity];
+    points.forEach((value, i) => {
+      if (value === null) return;
+      box[i % 2] = Math.min(box[i % 2], value);
+      box[2 + i % 2] = Math.max(box[2 + i % 2], value);
+    });
+    return box;
+  });
   const place = (i) => {
     const points = data.layouts[state.layout].points, x = points[2 * i], y = points[2 * i + 1];
     if (x === null) return null;
-    const side = Math.min(width, height) - 48;
+    const [left, low, right, high] = boxes[state.layout];
+    const across = (width - 90) / Math.max(1, right - left), up = (height - 56) / Math.max(1, high - low);
+    const fit = Math.min(across, 1.6 * up), fitUp = Math.min(up, 1.6 * across);
     return [
-      width / 2 + ((x / 10000 - .5) * side * Math.min(1.6, Math.max(1, width / height)) + state.x) * state.scale,
-      height / 2 + ((.5 - y / 10000) * side + state.y) * state.scale,
+      width / 2 - 20 + ((x - (left + right) / 2) * fit + state.x) * state.scale,
+      height / 2 + (((low + high) / 2 - y) * fitUp + state.y) * state.scale,
     ];
   };
   const isShown = (i) => !state.shown.size || !colours().codes || state.shown.has(colours().codes[i]);
-  const radius = () => Math.min(7, (count > 2000 ? 2.6 : count > 400 ? 3.4 : 4.6) * Math.pow(state.scale, .25));
+  const radius = () => Math.min(7, (count > 2000 ? 3.1 : count > 400 ? 3.4 : 4.6) * Math.pow(state.scale, .25));
 
   const draw = () => {
     waiting = false;
@@ -116,7 +127,7 @@
     for (const [key, path] of groups) {
       context.fillStyle = way.codes ? colourOf(key) : key < 0 ? css.soft : scaled(key / 31);
       context.fill(path);
-      context.stroke(path);
+      if (count < 1500 || state.scale > 2) context.stroke(path);
     }
     context.globalAlpha = 1;
     for (const [i, extra] of [[state.over, 3], [state.chosen, 5]]) {
@@ -201,13 +212,13 @@
   const frame = (i) => { // brings a point into view
     const at = place(i);
     if (!at || (at[0] > 20 && at[1] > 20 && at[0] < width - 20 && at[1] < height - 20)) return;
-    state.x += (width / 2 - at[0]) / state.scale;
+    state.x += (width / 2 - 20 - at[0]) / state.scale;
     state.y += (height / 2 - at[1]) / state.scale;
   };
 
   const zoom = (factor, x = width / 2, y = height / 2) => {
     const scale = Math.min(60, Math.max(.6, state.scale * factor));
-    state.x += (x - width / 2) * (1 / scale - 1 / state.scale);
+    state.x += (x - width / 2 + 20) * (1 / scale - 1 / state.scale);
     state.y += (y - height / 2) * (1 / scale - 1 / state.scale);
     state.scale = scale;
     over(-1);

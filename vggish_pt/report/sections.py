@@ -30,11 +30,9 @@ def span(seconds: float) -> str:
     """A length of time in words."""
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes} min" if hours < 1000 else f"{hours:,} h"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:,.1f} h" if seconds < 3.6e6 else f"{seconds / 3600:,.0f} h"
 
 
 def about(facts: Facts) -> str:
@@ -45,7 +43,7 @@ def about(facts: Facts) -> str:
     if settings.get("layer") not in (None, "embedding"):
         parts.append(f"layer {settings['layer']}")
     if settings.get("hop") is not None:
-        parts.append(f"a window each {settings['hop']} s")
+        parts.append(f"hop {settings['hop']} s")
     if settings.get("pool") == "mean":
         parts.append("a row for each file")
     if settings.get("postprocess"):

@@ -187,6 +187,27 @@ def test_a_parquet_that_is_damaged_further_on(tmp_path: Path) -> None:
     assert 10_000 < len(rows) < 40_000 and all(isinstance(row, Row) for row in rows[:-1])
 
 
+def test_texts_that_fill_memory_when_they_are_written_out(tmp_path: Path) -> None:
+    def repeated(size: int, rows: int) -> pa.Table:
+        text = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["x" * size]))
+        return pa.table({"path": ["a.wav"] * rows, "note": text})
+
+    path = tmp_path / "m.parquet"
+    pq.write_table(repeated(20_000_000, 5000), path, compression="zstd", dictionary_pagesize_limit=1 << 30)
+    assert path.stat().st_size < 100_000  # of 100 GB
+    with Manifest(str(path)) as manifest:
+        assert reasons(list(manifest.rows())) == [
+            (0, "cannot be read from here on (a text of 20000000 bytes; at most 16777216)")
+        ]
+    pq.write_table(repeated(4_000_000, 100), path, compression="zstd", dictionary_pagesize_limit=1 << 30)
+    before, peak = pa.total_allocated_bytes(), 0
+    with Manifest(str(path)) as manifest:
+        for row in manifest.rows():
+            assert isinstance(row, Row) and len(row.columns["note"]) == 4_000_000
+            peak = max(peak, pa.total_allocated_bytes() - before)
+    assert peak < 200_000_000  # of 400 MB
+
+
 # What is no manifest
 
 

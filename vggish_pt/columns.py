@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vggish_pt.audio import display_name
@@ -15,10 +15,15 @@ TAKEN = ("window", "embedding", "segment_start", "segment_end")
 """Names of columns that outputs have; a manifest's own may not have them."""
 
 MAX_COLUMNS = 1000
+_MAX_TEXT = 1 << 24
+_MAX_BATCH = 1 << 26  # of text, when it is written out
 
 
 def open_parquet(file: BinaryIO, name: str) -> tuple[Any, pa.Schema]:
     """Opens a Parquet file so that little of it is in memory at a time.
+
+    Texts are read as dictionaries: a long one that is repeated a million times is small in the file and in memory, but
+    not written out; :func:`row_lists` does that bit by bit.
 
     Raises:
         SettingsError: it is none.
@@ -26,10 +31,38 @@ def open_parquet(file: BinaryIO, name: str) -> tuple[Any, pa.Schema]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+        metadata = pq.read_metadata(file)
+        leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
+        # pyarrow reads no texts within lists and structs in this way.
+        texts = [leaf.path for leaf in leaves if leaf.logical_type.type == "STRING" and "." not in leaf.path]
+        table = pq.ParquetFile(file, metadata=metadata, read_dictionary=texts, buffer_size=1 << 20, pre_buffer=False)
         return table, table.schema_arrow
     except Exception as error:  # pyarrow raises many kinds for damage
         raise SettingsError(f"{name}: no Parquet file, or a damaged one ({one_line(error)})") from None
+
+
+def row_lists(batch: pa.RecordBatch) -> Iterator[dict[str, list[Any]]]:
+    """The values of a batch of :func:`open_parquet` by column name, as few rows at a time as memory asks for.
+
+    Raises:
+        ValueError: a text that is too long.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    weight = 0
+    for text in (column for column in batch.columns if pa.types.is_dictionary(column.type) and is_text(column.type)):
+        longest = pc.max(pc.binary_length(text.dictionary)).as_py() or 0
+        if longest > _MAX_TEXT:
+            raise ValueError(f"a text of {longest} bytes; at most {_MAX_TEXT}")
+        weight += longest * len(text)
+    step = max(1, batch.num_rows * _MAX_BATCH // max(weight, _MAX_BATCH))
+    for start in range(0, batch.num_rows, step):
+        part = batch.slice(start, step)
+        yield {
+            name: column.cast(plain_type(column.type)).to_pylist()
+            for name, column in zip(part.schema.names, part.columns, strict=True)
+        }
 
 
 def check_carried(name: str, carried: Iterable[str]) -> list[str]:

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vggish_pt.audio import display_name
 from vggish_pt.audio.part import complain
-from vggish_pt.columns import MAX_COLUMNS, check_carried, is_number, is_text, one_line, open_parquet, plain_type
+from vggish_pt.columns import (
+    MAX_COLUMNS,
+    check_carried,
+    is_number,
+    is_text,
+    one_line,
+    open_parquet,
+    plain_type,
+    row_lists,
+)
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.remote import is_address, local_path, open_address, shown
 
@@ -24,7 +33,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 MAX_LINE = 1 << 20
-_BATCH_ROWS = 4096
+_BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +195,12 @@ class Manifest:
         table, schema = open_parquet(self._file, self.name)
         carried = self._check_names(schema.names)
         if not is_text(schema.field("path").type):
-            raise self._refuse(f"no manifest: its column 'path' is {schema.field('path').type}; it must be text")
+            kind = plain_type(schema.field("path").type)
+            raise self._refuse(f"no manifest: its column 'path' is {kind}; it must be text")
         for name in ("start", "end"):
             if name in schema.names and not is_number(schema.field(name).type):
-                raise self._refuse(f"its column {name!r} is {schema.field(name).type}; it must be numbers of seconds")
+                kind = plain_type(schema.field(name).type)
+                raise self._refuse(f"its column {name!r} is {kind}; it must be numbers of seconds")
         self.schema = pa.schema([pa.field(name, plain_type(schema.field(name).type)) for name in carried])
         self.segments = "start" in schema.names or "end" in schema.names
         return self._parquet_rows(table)
@@ -198,9 +209,10 @@ class Manifest:
         line = 0
         try:
             for batch in table.iter_batches(batch_size=_BATCH_ROWS):
-                for values in batch.to_pylist():
-                    yield make_row(line, values)
-                    line += 1
+                for columns in row_lists(batch):
+                    for values in zip(*columns.values(), strict=True):
+                        yield make_row(line, dict(zip(columns, values, strict=True)))
+                        line += 1
         except GeneratorExit:
             raise
         except Exception as error:  # pyarrow raises many kinds for damage

@@ -14,10 +14,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vggish_pt.audio import display_name
-from vggish_pt.columns import MAX_COLUMNS, TAKEN, check_carried, is_text, one_line, open_parquet, plain_type
+from vggish_pt.columns import MAX_COLUMNS, TAKEN, check_carried, is_text, one_line, open_parquet, plain_type, row_lists
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.inputs.items import Items
 from vggish_pt.inputs.store import Group, Kept
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SOUND_ROWS = 1  # read at a time: one long sound that a dictionary repeats would fill any memory
-_ROWS = 256
+_ROWS = 64
 _OPEN_READERS = 4
 
 
@@ -246,10 +247,12 @@ def _named(table: Any, schema: pa.Schema, column: str) -> bool:
         return False
     seen: set[int] = set()
     for batch in table.iter_batches(_ROWS, columns=[f"{column}.path"]):
-        for name in batch.column(0).field("path").to_pylist():
-            if not name or hash(name) in seen:
-                return False
-            seen.add(hash(name))
+        for columns in row_lists(batch):
+            for struct in columns[column]:
+                name = struct and struct["path"]
+                if not name or hash(name) in seen:
+                    return False
+                seen.add(hash(name))
     return bool(seen)
 
 
@@ -262,11 +265,11 @@ def _add_rows(
     for number in range(table.num_row_groups):
         row = 0
         for batch in table.iter_batches(_ROWS, [number], wanted):
-            struct = batch.column(batch.schema.get_field_index(column))
-            values = zip(*(batch.column(other).to_pylist() for other in others), strict=True)
-            rows = values if others else iter([()] * batch.num_rows)
-            for name, carried in zip(struct.field("path").to_pylist(), rows, strict=True):
-                path = prefix + (name if named else str(count))
-                group.add(Kept(path, None, row, number), columns=dict(zip(titles, carried, strict=True)))
-                row += 1
-                count += 1
+            for values in row_lists(batch):
+                structs = values.pop(column)
+                carried = zip(*(values[other] for other in others), strict=True) if others else repeat(())
+                for struct, of_row in zip(structs, carried, strict=False):
+                    path = prefix + (struct["path"] if named else str(count))
+                    group.add(Kept(path, None, row, number), columns=dict(zip(titles, of_row, strict=True)))
+                    row += 1
+                    count += 1

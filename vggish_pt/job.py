@@ -5,11 +5,10 @@ Inputs are found, the model is loaded, an engine embeds, an output takes what co
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from vggish_pt import dump, output
 from vggish_pt.devices import check_device_name
@@ -232,8 +231,9 @@ def _outcomes(
     job: Job, models: list[VGGish], weights: Path, items: Items | Pending, *, ordered: bool
 ) -> Iterator[Outcome]:
     if job.engine == "ray":
-        engine: Any = importlib.import_module("vggish_pt.ray_engine")
-        results: Iterator[Outcome] = engine.outcomes_on_ray(
+        from vggish_pt.ray_engine import outcomes_on_ray
+
+        return outcomes_on_ray(
             weights,
             items,
             job.settings,
@@ -242,7 +242,6 @@ def _outcomes(
             device=job.device,
             workers=job.workers,
         )
-        return results
     return dump.outcomes(
         models, items, job.settings, pool=job.pool, workers=job.workers, processes=None, ordered=ordered
     )

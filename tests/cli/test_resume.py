@@ -94,7 +94,7 @@ def test_the_same_command_again(run_cli: Cli, clips: Path, small_folder: Path) -
         ],
     )
     assert run_cli(*args, "--hop", "0.48", "--overwrite", "--quiet").returncode == 3
-    assert len(_rows(out)) > 40
+    assert len(_rows(out)) == 40
 
 
 def test_a_manifest_s_columns(run_cli: Cli, clips: Path, small_folder: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_manifest_s_columns(run_cli: Cli, clips: Path, small_folder: Path) -> 
     table = pq.read_table(clips.parent / "x" / "part-00000.parquet")
     assert table.schema.names[5:] == ["label", "fold", "segment_start", "segment_end"]
     assert table["label"].to_pylist() == ["dog", "cat", "cat"]
-    assert table["fold"].to_pylist() == [1, 2, 2]
+    assert table["fold"].to_pylist() == ["1", "2", "2"]
     assert table["start"].to_pylist() == [0.0, 2.0, 2.96]
     assert table["segment_end"].to_pylist() == [None, 4.5, 4.5]
     errors = pq.read_table(clips.parent / "x" / "errors.parquet").to_pylist()

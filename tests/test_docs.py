@@ -26,7 +26,7 @@ def _read(path: Path) -> str:
 @pytest.mark.parametrize("page", [p for p in PAGES if snippets.script(_read(p))], ids=lambda p: p.stem)
 def test_snippets_run(page, tmp_path):
     text = _read(page)
-    for library in ("duckdb", "matplotlib", "pandas", "polars", "resampy"):
+    for library in ("datasets", "duckdb", "matplotlib", "pandas", "polars", "resampy"):
         if re.search(rf"import {library}|vggish_pt\.plot|resampler=\"{library}\"", text):
             pytest.importorskip(library)
     snippets.run_page(text, snippets.make_workplace(tmp_path))

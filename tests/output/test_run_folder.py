@@ -350,6 +350,12 @@ def test_damaged_files_are_named(tmp_path: Path, small_parts: None) -> None:
             ("errors.parquet", strip, "was not written by this program"),
             ("_run.json", lambda data: data[:-9], "is damaged (.*); remove it: what is done stands in the parts"),
             ("_run.json", lambda data: b"[]", "is damaged (.*); remove it"),
+            ("_run.json", lambda data: b"[" * 100_000, "is damaged (.*); remove it"),
+            (
+                "_run.json",
+                lambda data: data.replace(b'"sessions": [', b'"sessions": 5, "": ['),
+                "is damaged (.*); remo",
+            ),
             ("_run.json", lambda data: data.replace(b'"format": 1', b'"format": 2'), "has format 2, .*; update"),
         )
     ):

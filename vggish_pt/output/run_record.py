@@ -170,15 +170,27 @@ def read_record(raw: bytes, folder: str) -> dict[str, Any]:
             raise ValueError("too long")
         record = json.loads(raw)
         version = record["format"]
-        if not isinstance(version, int) or not isinstance(record.get("timing") or {}, dict):
-            raise ValueError("no run's record")
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(version, int):
+            raise ValueError("its format is no number")
+        if version <= FORMAT:
+            _check_timing(record["timing"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OutputError(
             f"{place}: is damaged ({error}); remove it: what is done stands in the parts themselves"
         ) from None
     if version > FORMAT:
         raise OutputError(f"{place}: has format {version}, this version knows up to {FORMAT}; update vggish_pt")
     return dict(record)
+
+
+def _check_timing(timing: Mapping[str, Any]) -> None:
+    for name in ("sessions", "progress"):
+        entries = timing[name]
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise ValueError(f"{name} is no list of objects")
+    for session in timing["sessions"]:
+        dict(session["versions"])
+    float(timing["elapsed"])
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

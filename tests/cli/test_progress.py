@@ -1,0 +1,54 @@
+"""Progress as lines in a log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from folder_runs import done, make_items, outcome
+
+from vggish_pt.cli.progress import Progress
+from vggish_pt.output.run_record import Counts
+
+
+def _watch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, enabled: bool = True) -> list[str]:
+    now = 1000.0
+    monkeypatch.setattr("vggish_pt.cli.progress.time.monotonic", lambda: now)
+    with Progress(enabled=enabled) as progress:
+        progress.begin(50, Counts(inputs=50, files=19, errors=1, seconds=7200.0))
+        for item in make_items(10):
+            now += 4
+            progress.watch(outcome(item))
+        progress.finish("29 files, 87 windows → x")
+    return capsys.readouterr().err.splitlines()
+
+
+def test_lines_in_a_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _watch(monkeypatch, capsys) == [
+        "going on: 20 of 50 files are done, 2.00 h of audio",
+        "24 of 50 files, 2.00 h of audio, 1 times real time, 1 failed, about 2 min left",
+        "vggish-pt: größe/0007.wav: broken",
+        "28 of 50 files, 2.01 h of audio, 1 times real time, 2 failed, about 88 s left",
+        "29 files, 87 windows → x (40.0 s, 2.01 h of audio, 1 times real time, 2 failed)",
+    ]
+
+
+def test_quiet_names_failures_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _watch(monkeypatch, capsys, enabled=False) == ["vggish-pt: größe/0007.wav: broken"]
+
+
+def test_rates_are_of_this_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    monkeypatch.setattr("vggish_pt.cli.progress.time.monotonic", lambda: now)
+    with Progress() as progress:
+        progress.begin(1_000_000, Counts(files=500_000, seconds=1e6))
+        now = 100.0
+        progress.watch(done(make_items(1)[0], windows=100_000))
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == "500001 of 1000000 files, 304.44 h of audio, 960 times real time, about 13888.9 h left"
+
+
+def test_control_characters_are_shown_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress() as progress:
+        progress.note(f"{Path('a')}\n\x1b[31m")
+    assert capsys.readouterr().err == "a\\n\\x1b[31m\n"

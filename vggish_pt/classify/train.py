@@ -113,6 +113,8 @@ def train(
     require("matplotlib", "the learning curve")
     if settings.augment.spec_augment:
         require_masks()
+    if settings.augment.noise is not None and not Path(settings.augment.noise).exists():
+        raise SettingsError(f"{settings.augment.noise}: no such folder of noise")
     options = options or RunOptions()
     watch = watch or _unwatched
     device = choose_device(options.device)

@@ -10,17 +10,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vggish_pt.classify.config import ClassifierConfig, HeadConfig, WindowSettings
+    from vggish_pt.classify.data import Example, LabelledSet, read_labelled
+    from vggish_pt.classify.features import FeatureSettings
     from vggish_pt.classify.model import Prediction, VGGishClassifier
+    from vggish_pt.classify.probe_folder import Probe, load_probe, save_probe
 
 _LAZY = {
     "ClassifierConfig": "vggish_pt.classify.config",
+    "Example": "vggish_pt.classify.data",
+    "FeatureSettings": "vggish_pt.classify.features",
     "HeadConfig": "vggish_pt.classify.config",
+    "LabelledSet": "vggish_pt.classify.data",
     "Prediction": "vggish_pt.classify.model",
+    "Probe": "vggish_pt.classify.probe_folder",
     "VGGishClassifier": "vggish_pt.classify.model",
     "WindowSettings": "vggish_pt.classify.config",
+    "load_probe": "vggish_pt.classify.probe_folder",
+    "read_labelled": "vggish_pt.classify.data",
+    "save_probe": "vggish_pt.classify.probe_folder",
 }
 
-__all__ = ["ClassifierConfig", "HeadConfig", "Prediction", "VGGishClassifier", "WindowSettings"]
+__all__ = [
+    "ClassifierConfig",
+    "Example",
+    "FeatureSettings",
+    "HeadConfig",
+    "LabelledSet",
+    "Prediction",
+    "Probe",
+    "VGGishClassifier",
+    "WindowSettings",
+    "load_probe",
+    "read_labelled",
+    "save_probe",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from vggish_pt.errors import SettingsError, TrainingError
 
 NAMES = ("logistic", "svm", "forest", "knn")
 """``logistic``: logistic regression, C=0.1. ``svm``: support vector machine with an RBF kernel, C=10. ``forest``: a
-random forest of 500 trees. ``knn``: the majority of the 5 nearest clips. All but the forest on standardised features."""
+random forest of 500 trees. ``knn``: the majority of the 5 nearest clips. Features are standardised but for forests."""
 
 
 def check_classifier(name: str) -> str:

@@ -87,7 +87,7 @@ class ProbeRow:
     def spread(self, figure: str | None = None) -> float:
         """The (sample) standard deviation of a figure over rounds; NaN of one round."""
         values = self.values(figure)
-        return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+        return float(np.std(values, ddof=1)) if len(values) > 1 and np.isfinite(values).all() else math.nan
 
     def to_dict(self) -> dict[str, Any]:
         """In JSON types; None for what is not defined."""

@@ -10,7 +10,21 @@ from typing import Annotated, Any
 
 import typer
 
-from vggish_pt.cli import bench, convert, embed, evaluate, fad, inspect, plot, predict, report, stream, train, weights
+from vggish_pt.cli import (
+    bench,
+    convert,
+    embed,
+    evaluate,
+    fad,
+    inspect,
+    plot,
+    predict,
+    probe,
+    report,
+    stream,
+    train,
+    weights,
+)
 from vggish_pt.cli.text import discard_output, one_line
 from vggish_pt.errors import SettingsError, VGGishError
 from vggish_pt.version import __version__
@@ -35,6 +49,7 @@ app.command("inspect")(inspect.inspect)
 app.command("plot")(plot.plot)
 app.command("stream")(stream.stream)
 app.command("fad")(fad.fad)
+app.command("probe")(probe.probe)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)

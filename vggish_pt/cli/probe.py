@@ -1,0 +1,271 @@
+"""``vggish-pt probe``: which features suit some labelled sounds, and a classifier on the best."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vggish_pt.cli.options import Device, Hop, Resampler
+from vggish_pt.cli.text import one_line
+from vggish_pt.errors import SettingsError
+
+if TYPE_CHECKING:
+    from vggish_pt.classify.features import FeatureSettings
+    from vggish_pt.classify.probe import Event, ProbeResult
+
+_LOG_SECONDS = 15.0
+
+
+def probe(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A folder with a sub-folder of sounds for each class; or a manifest (CSV, TSV, JSON lines, Parquet) "
+            "with columns path and label, or labels separated by ';', and where you have them fold, group, split, "
+            "start, end.",
+            metavar="DATA",
+            show_default=False,
+        ),
+    ],
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="'audioset' (the default; Google's, downloaded on first use), 'synthetic' (ships with the package), "
+            "'random', a model folder, or a Hugging Face Hub repository user/name. Can be repeated.",
+            metavar="NAME",
+        ),
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where to read the network: embedding (the default), conv1 to conv4, fc1, fc2, fused, or a fusion "
+            "like fused:conv2+conv4. Can be repeated.",
+            metavar="NAME",
+        ),
+    ] = None,
+    pooling: Annotated[
+        str,
+        typer.Option(help="How a sound's windows become one vector: mean, max or mean+std.", metavar="NAME"),
+    ] = "mean",
+    classifier: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="logistic (the default), svm, forest, knn, or all. Can be repeated.",
+            metavar="NAME",
+        ),
+    ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Beside them, librosa's log-mel, MFCC and constant-Q spectra (mean and deviation over time), and "
+            "VGGish with random weights.",
+        ),
+    ] = False,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Rounds of cross-validation, where the data give no folds; 5 if left out.", metavar="N"),
+    ] = None,
+    fold_from: Annotated[
+        str | None,
+        typer.Option(
+            help="A regular expression that finds the fold in a file's name, such as '^(\\d)-' for ESC-50.",
+            metavar="REGEX",
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of folds that are drawn, of forests, and of random weights.", metavar="N", min=0)
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Fit the best row to all sounds and save it in this folder, with the table and a confusion matrix.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    confusion: Annotated[
+        Path | None,
+        typer.Option(help="Draw the best row's confusion matrix (.png, .svg, .pdf).", metavar="FILE"),
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be read, instead of failing.")
+    ] = False,
+    hop: Hop = 0.96,
+    pad: Annotated[
+        str,
+        typer.Option(help="What to do with sound that does not fill a window, as in embed.", metavar="short|drop|tail"),
+    ] = "short",
+    resampler: Resampler = "soxr",
+    device: Device = "auto",
+    workers: Annotated[
+        int,
+        typer.Option(help="Threads that decode files ahead, and of forests; changes speed only.", min=0, max=256),
+    ] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a probe in FOLDER, and FILE.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table and errors only.")] = False,
+) -> None:
+    """Cross-validate simple classifiers on features of labelled sounds: which features tell the classes apart?
+
+    Example: vggish-pt probe sounds --weights synthetic --layer embedding --layer fused --compare --out my_probe
+    """
+    from vggish_pt.classify.classifiers import NAMES, check_classifier
+    from vggish_pt.devices import check_device_name
+
+    # All that can be wrong is found out before torch loads and before the first file is read.
+    if as_json and as_csv:
+        raise SettingsError("--json and --csv both say how to print the table; use one of them")
+    check_device_name(device)
+    names = list(NAMES) if classifier and "all" in classifier else classifier or ["logistic"]
+    for name in names:
+        check_classifier(name)
+    settings = {"pooling": pooling, "hop": hop, "pad": pad, "resampler": resampler, "seed": seed}
+    features = _features(weights or ["audioset"], layer or ["embedding"], settings, compare=compare)
+    if out is not None and all(one.from_seed for one in features):
+        raise SettingsError("a probe of random weights cannot be saved; leave --out out, or name other weights too")
+    _check_outputs(out, confusion, overwrite=overwrite)
+    if quiet:
+        warnings.simplefilter("ignore")
+    from vggish_pt.classify.data import read_labelled
+
+    labelled = read_labelled(data, fold_from=fold_from)
+    from vggish_pt.classify import probe_table
+    from vggish_pt.classify.probe import probe as run_probe
+    from vggish_pt.devices import choose_device
+
+    with _Watch(enabled=not quiet) as watch:
+        if labelled.passed_over:
+            watch.note(f"{labelled.name}: {labelled.passed_over} files whose ending is not one of audio are left out")
+        result = run_probe(
+            labelled,
+            features,
+            names,
+            folds=folds,
+            seed=seed,
+            device=str(choose_device(device)),
+            workers=workers,
+            skip_unreadable=skip_unreadable,
+            keep=out is not None,
+            watch=watch,
+        )
+    if as_json:
+        typer.echo(json.dumps(result.to_dict()))
+    elif as_csv:
+        typer.echo(probe_table.csv_text(result), nl=False)
+    else:
+        _print(result)
+    if out is not None:
+        probe_table.write_folder(result, out, overwrite=overwrite)
+        assert result.fitted is not None
+        row = result.fitted.row
+        watch.note(f"saved: {row.features.name}, {row.classifier}, fitted to all {len(result.data)} sounds: {out}")
+    if confusion is not None:
+        probe_table.write_picture(result.best, confusion)
+    if result.failures:
+        typer.echo(f"vggish-pt: {len(result.failures)} files could not be read and were left out", err=True)
+        raise typer.Exit(3)
+
+
+def _features(
+    weights: list[str], layers: list[str], settings: dict[str, Any], *, compare: bool
+) -> list[FeatureSettings]:
+    from vggish_pt.classify.baselines import BASELINES
+    from vggish_pt.classify.features import RANDOM, FeatureSettings
+
+    compared = [FeatureSettings(kind, resampler=settings["resampler"]) for kind in BASELINES] if compare else []
+    networks = weights + [RANDOM] * (compare and RANDOM not in weights)
+    return [FeatureSettings(weights=name, layer=each, **settings) for name in networks for each in layers] + compared
+
+
+def _check_outputs(out: Path | None, confusion: Path | None, *, overwrite: bool) -> None:
+    from vggish_pt.optional import require
+    from vggish_pt.picture import check_picture
+
+    if out is not None:
+        from vggish_pt.classify.probe_table import check_folder
+
+        check_folder(out, overwrite=overwrite)
+        require("skops", "saving a probe")
+    if confusion is not None:
+        check_picture(confusion, overwrite=overwrite)
+    if out is not None or confusion is not None:
+        require("matplotlib", "drawing a confusion matrix")
+
+
+def _print(result: ProbeResult) -> None:
+    from vggish_pt.classify import probe_table
+
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(caption=one_line(probe_table.summary(result)), caption_justify="left")
+        for place, name in enumerate(probe_table.header(result)):
+            table.add_column(name, justify="left" if place in (0, 2) else "right")
+        for row in result.rows:
+            texts = [Text(one_line(cell)) for cell in probe_table.cells(result, row)]
+            table.add_row(*texts, style="bold" if row is result.best else "")
+        Console().print(table)
+    else:
+        typer.echo("\n".join(map(one_line, [*probe_table.plain(result), probe_table.summary(result)])))
+
+
+class _Watch:
+    """Shows how far a probe is, on standard error: a bar on a terminal, a line now and then in a log."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._last = time.monotonic()
+        self._bar: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Watch:
+        if self._enabled and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._bar = Progress(console=Console(stderr=True), transient=True)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "unreadable":
+            self._print(f"vggish-pt: {event.text}")
+        elif event.kind == "features":
+            self._features(event)
+        elif event.row is not None:
+            row = event.row
+            self.note(f"{row.features.name}, {row.classifier}: {row.headline.replace('_', ' ')} {row.mean():.3f}")
+
+    def note(self, line: str) -> None:
+        """Prints a line unless only the table is wanted."""
+        if self._enabled:
+            self._print(line)
+
+    def _features(self, event: Event) -> None:
+        if self._bar is not None:
+            if event.name not in self._tasks:
+                self._tasks[event.name] = self._bar.add_task(event.name, total=event.total)
+            self._bar.update(self._tasks[event.name], completed=event.done)
+        elif event.done == event.total or time.monotonic() - self._last >= _LOG_SECONDS:
+            self._last = time.monotonic()
+            self.note(f"{event.name}: {event.done} of {event.total} files")
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(one_line(line), file=sys.stderr, flush=True)

@@ -97,8 +97,13 @@ def outcomes(
     """Embeds inputs on this machine; closing the iterator early stops its threads and processes.
 
     Args:
-        model, items, settings, workers, processes, ordered: see :func:`vggish_pt.embedding.embed_items`.
+        model: the model, or replicas of it on several devices.
+        items: the inputs.
+        settings: what decides the numbers.
         pool: whether a row is a window or a whole input.
+        workers: threads or processes that read ahead; 0 for none.
+        processes: which of these; None chooses. See :func:`vggish_pt.embedding.embed_items`.
+        ordered: True gives outcomes in the order of the items; False, as soon as they are complete.
 
     Yields:
         For each input its rows, or why there are none.

@@ -70,9 +70,11 @@ class Session:
     Attributes:
         named: the inputs as the user named them.
         options: what changes the speed only: device, engine, workers, batch size.
-        started, ended: when; ``ended`` is the last commit's time in a run that was killed.
+        started: when it began.
+        ended: when it ended, or last wrote.
         elapsed: seconds that it took.
-        files, errors: how many it added.
+        files: how many it embedded.
+        errors: how many inputs failed in it.
         versions: see :func:`versions`.
     """
 

@@ -44,6 +44,7 @@ _SAMPLE, _SAMPLED = 64, 1024
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 10.0
 _PATIENCE_SECONDS = 1800.0  # machines of a cluster that grows may take long to come
+_FAILED = re.compile(r"^ *([\w.]*(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
 _RAISED = re.compile(r"vggish_pt\.errors\.([A-Za-z]+): (.+)")
 
 _Block = tuple[int, bytes]
@@ -171,7 +172,7 @@ def _dataset(packed: dict[int, bytes], share: Share, arguments: tuple[Any, ...])
         compute=data.ActorPoolStrategy(size=share.actors),
         num_cpus=share.cpus,
         num_gpus=share.gpus,
-        batch_size=None,
+        batch_size=1,
         batch_format="pyarrow",
     )
 
@@ -291,6 +292,6 @@ def explained(error: BaseException) -> BaseException:
             "it in the job's runtime environment"
         )
     if isinstance(error, Exception):
-        lines = [line for line in text.splitlines() if line.strip()]
-        return WorkerError(f"the work on the Ray cluster failed ({(lines or [type(error).__name__])[-1].strip()})")
+        lines = [line for line in _FAILED.findall(text) if not line.startswith("ray.")]
+        return WorkerError(f"the work on the Ray cluster failed ({(lines or [type(error).__name__])[-1]})")
     return error

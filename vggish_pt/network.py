@@ -24,6 +24,8 @@ from vggish_pt.winograd import WinogradKernels
 # are bound by reading their weights, so they get all windows at once.)
 _CONV_BLOCK = 16
 _WINOGRAD_BLOCK_PER_THREAD = 8
+# Elsewhere there is no such cache to stay in; small blocks would only leave the device waiting for its next kernel.
+_DEVICE_BLOCK = 256
 
 # Below so many windows, checking that the transformed weights are still right would cost more than a percent. With many
 # threads the products become too small to share out (measured with two only).
@@ -154,7 +156,7 @@ class Network(nn.Module):
         threads = torch.get_num_threads()
         worth_it = windows >= _WINOGRAD_MIN_WINDOWS and threads <= _WINOGRAD_MAX_THREADS
         if not (self.winograd and worth_it and kernels is ONEDNN_KERNELS and self.conv2.weight.dtype == torch.float32):
-            return kernels, _CONV_BLOCK
+            return kernels, _CONV_BLOCK if self.conv1.weight.device.type == "cpu" else _DEVICE_BLOCK
         if self._winograd is None or not self._winograd.fits(self.children()):
             self._winograd = WinogradKernels(self.children())
         return self._winograd, max(2, threads) * _WINOGRAD_BLOCK_PER_THREAD

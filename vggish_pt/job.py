@@ -44,6 +44,7 @@ class Job:
         engine: "local" for this machine, "ray" for a Ray cluster.
         device: to compute on; several with commas between them, see :func:`vggish_pt.devices.choose_devices`.
         workers: that decode ahead.
+        actors: with "ray", how many processes hold the model; None chooses.
         checkpoint: seconds after which a folder gets what has come.
         overwrite: whether to replace an output that is there.
         retry_errors: whether to try again what failed in runs before.
@@ -62,6 +63,7 @@ class Job:
     engine: Engine = "local"
     device: str = "auto"
     workers: int = 1
+    actors: int | None = None
     checkpoint: float = DEFAULT_CHECKPOINT
     overwrite: bool = False
     retry_errors: bool = False
@@ -72,6 +74,8 @@ class Job:
             raise SettingsError(f"precision must be fp32 or bf16, not {self.precision!r}")
         if self.engine not in get_args(Engine):
             raise SettingsError(f"engine must be local or ray, not {self.engine!r}")
+        if self.actors is not None and self.engine != "ray":
+            raise SettingsError("actors are for the engine ray")
         check_device_name(self.device, many=True)
         if not self.checkpoint > 0:
             raise SettingsError(f"checkpoint must be more than 0 seconds, not {self.checkpoint!r}")

@@ -90,8 +90,18 @@ def embed(
     ] = 1,
     engine: Annotated[
         str,
-        typer.Option(help="local: this machine; ray: a Ray cluster, or one started here.", metavar="local|ray"),
+        typer.Option(
+            help="local: this machine; ray: the Ray cluster of RAY_ADDRESS, or one here.", metavar="local|ray"
+        ),
     ] = "local",
+    actors: Annotated[
+        int | None,
+        typer.Option(
+            help="With --engine ray: processes that hold the model. Left out: one on each GPU, or on each four cores.",
+            metavar="N",
+            min=1,
+        ),
+    ] = None,
     checkpoint: Annotated[
         float,
         typer.Option(
@@ -134,6 +144,7 @@ def embed(
         engine=engine,  # type: ignore[arg-type]
         device=device,
         workers=workers,
+        actors=actors,
         checkpoint=checkpoint,
         overwrite=overwrite,
         retry_errors=retry_errors,

@@ -22,5 +22,5 @@ class FirstConv2d(nn.Conv2d):
             narrow = applied.is_floating_point() and applied.element_size() < 4 <= tensor.element_size()
             return tensor.to(applied.device, torch.float32) if narrow else applied
 
-        super()._apply(kept_wide, recurse)
+        super()._apply(kept_wide, recurse)  # type: ignore[no-untyped-call]
         return self

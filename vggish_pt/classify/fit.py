@@ -50,7 +50,7 @@ class Job:
         settings: what decides the result.
         options: what does not.
         run: where to write.
-        device: kind of device.
+        device: where to train; without an index, on as many of its kind as the settings say.
         resume: whether to go on from the run folder's checkpoint.
     """
 
@@ -63,7 +63,7 @@ class Job:
     settings: TrainSettings
     options: RunOptions
     run: RunFolder
-    device: str
+    device: torch.device
     resume: bool
 
 
@@ -106,8 +106,8 @@ def fit(job: Job, watch: Callable[[Event], None]) -> dict[str, Any]:
         # Gradually unfrozen blocks get no gradients at first.
         strategy = DDPStrategy(start_method="spawn", find_unused_parameters=settings.backbone == "gradual")
     fabric = Fabric(
-        accelerator=job.device,
-        devices=settings.devices,
+        accelerator=job.device.type,
+        devices=settings.devices if job.device.index is None else [job.device.index],
         strategy=strategy,
         precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
     )

@@ -118,6 +118,8 @@ def train(
     options = options or RunOptions()
     watch = watch or _unwatched
     device = choose_device(options.device)
+    if device.index is not None and settings.devices > 1:
+        raise SettingsError(f"device {options.device!r} is one, and {settings.devices} are asked for; say cuda")
     _check(training, labels, multilabel, settings)
     run = RunFolder(out)
     with run.locked(), ExitStack() as stack:
@@ -152,7 +154,7 @@ def train(
             settings=settings,
             options=options,
             run=run,
-            device=device.type,
+            device=device,
             resume=going_on,
         )
         metrics = fit(job, watch)

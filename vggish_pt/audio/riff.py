@@ -7,9 +7,10 @@ was cut short up to where it ends. All three are told apart here.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
+
+from vggish_pt.audio.view import from_start
 
 # arecord writes 2 GiB, sox and espeak-ng a little less (sox 0x7F000008 in AIFF), ffmpeg 4 GiB - 1: at or above this a
 # length is no promise.
@@ -80,14 +81,9 @@ def find_data(file: BinaryIO) -> DataChunk | None:
     Args:
         file: a seekable binary file; its position is restored.
     """
-    position = file.tell()
-    try:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
+    with from_start(file) as size:
         layout = _layout(file.read(16))
         return None if layout is None else _walk(file, size, layout)
-    finally:
-        file.seek(position)
 
 
 def _walk(file: BinaryIO, size: int, layout: _Layout) -> DataChunk | None:

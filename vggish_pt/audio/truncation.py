@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 from vggish_pt.audio import riff
+from vggish_pt.audio.view import from_start
 
 _MAX_BOXES = 10_000
 _OGG_TAIL_BYTES = 1 << 17  # a page is shorter than half of this
@@ -30,10 +31,7 @@ def is_cut_short(file: BinaryIO) -> bool:
     Args:
         file: a seekable binary file; its position is restored.
     """
-    position = file.tell()
-    try:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
+    with from_start(file) as size:
         head = file.read(64)
         chunk = riff.find_data(file)
         if chunk is not None:
@@ -50,8 +48,6 @@ def is_cut_short(file: BinaryIO) -> bool:
         if head.startswith(b"\x1aE\xdf\xa3"):
             return _matroska_cut_short(head, size)
         return _mpeg_audio_cut_short(file, size)
-    finally:
-        file.seek(position)
 
 
 @dataclass(frozen=True)
@@ -75,8 +71,7 @@ def find_mpeg_audio(file: BinaryIO) -> MpegAudio | None:
     Args:
         file: a seekable binary file; its position is restored.
     """
-    position = file.tell()
-    try:
+    with from_start(file) as size:
         start = 0
         for _ in range(_MAX_ID3_TAGS):
             file.seek(start)
@@ -91,13 +86,11 @@ def find_mpeg_audio(file: BinaryIO) -> MpegAudio | None:
         counted = bool(flags & 1 and any(fields[:4]))
         length = int.from_bytes(fields[4:8] if flags & 1 else fields[:4], "big") if flags & 2 else 0
         end = start + length if length else None
-        if end is not None and file.seek(0, os.SEEK_END) > end + _MPEG_SLACK_BYTES:
+        if end is not None and size > end + _MPEG_SLACK_BYTES:
             file.seek(end)
             follows = file.read(4)
             counted = counted and not _is_mpeg_frame(follows) and follows[:3] != b"ID3"  # files joined by "cat"
         return MpegAudio(counted, end, start + found.start(1) - 7 if found else None)
-    finally:
-        file.seek(position)
 
 
 def _is_mpeg_frame(head: bytes) -> bool:
@@ -132,8 +125,7 @@ def is_chained(file: BinaryIO) -> bool:
     Args:
         file: a seekable binary file; its position is restored.
     """
-    position = file.tell()
-    try:
+    with from_start(file):
         last = _last_ogg_page(file)[14:18]
         file.seek(0)
         for _ in range(_MAX_OGG_STREAMS):  # those that run side by side all begin before any goes on
@@ -146,8 +138,6 @@ def is_chained(file: BinaryIO) -> bool:
                 return False
             file.seek(sum(file.read(page[26])), os.SEEK_CUR)
         return False
-    finally:
-        file.seek(position)
 
 
 def _au_cut_short(head: bytes, size: int) -> bool:

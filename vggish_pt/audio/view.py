@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 _BUFFER_BYTES = 1 << 16
 _MAX_POSITION = 1 << 62
+
+
+@contextmanager
+def from_start(file: BinaryIO) -> Iterator[int]:
+    """A file at its start, for a block, which gets its size in bytes; afterwards it stands where it stood.
+
+    Args:
+        file: a seekable binary file.
+    """
+    position = file.tell()
+    try:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        yield size
+    finally:
+        file.seek(position)
 
 
 class View(io.RawIOBase):

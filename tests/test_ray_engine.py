@@ -463,7 +463,7 @@ def test_objects_in_and_out(
         result = run_cli(*arguments, "--device", "cpu", env={**os.environ, **environment, **more})
         assert result.returncode == 3, result.stderr
         assert result.stdout == ""
-        lines = [re.split(r": | \(", line)[0] for line in result.stderr.splitlines()]
+        lines = [re.split(r": | \(", line)[0] for line in result.stderr.splitlines() if "left" not in line]
         assert lines == ["vggish-pt", f"6 files, 12 windows → {out}", "vggish-pt"], result.stderr
         errors = pq.read_table(f"sounds/{engine}/errors.parquet", filesystem=files).to_pylist()
         assert [(row["path"], row["type"]) for row in errors] == [("s3://sounds/in/broken.wav", "AudioError")]

@@ -244,6 +244,7 @@ def _outcomes(
             pool=job.pool,
             precision=job.precision,
             device=job.device,
+            actors=job.actors,
             workers=job.workers,
         )
     return dump.outcomes(

@@ -333,6 +333,14 @@ def pointer(browser, x, y):
     )
 
 
+def picture(browser):
+    """The map as it is once all that was asked for is drawn."""
+    return browser.execute_async_script(
+        "const then = arguments[0];"
+        "requestAnimationFrame(() => requestAnimationFrame(() => then(document.getElementById('canvas').toDataURL())))"
+    )
+
+
 def text(browser, name):
     return browser.execute_script("return document.getElementById(arguments[0]).textContent", name)
 
@@ -384,11 +392,12 @@ def test_keys_move_play_and_zoom(shown):
     assert first
     for key in (Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.ARROW_DOWN, Keys.ARROW_RIGHT):
         plot.send_keys(key)
-    before = shown.execute_script("return document.getElementById('canvas').toDataURL()")
-    plot.send_keys("+")
-    wait(shown, "return document.getElementById('canvas').toDataURL() !== arguments[0]", before)
     plot.send_keys("0")
-    wait(shown, "return document.getElementById('canvas').toDataURL() === arguments[0]", before)
+    before = picture(shown)
+    plot.send_keys("+")
+    assert picture(shown) != before
+    plot.send_keys("0")
+    assert picture(shown) == before
     plot.send_keys(Keys.ESCAPE)
     assert not shown.find_element("id", "chosen").is_displayed()
 
@@ -396,19 +405,16 @@ def test_keys_move_play_and_zoom(shown):
 def test_dragging_and_the_wheel_move_the_map(shown):
     from selenium.webdriver import ActionChains
 
-    def picture():
-        return shown.execute_script("return document.getElementById('canvas').toDataURL()")
-
-    before = picture()
+    before = picture(shown)
     pointer(shown, 300, 200).click_and_hold().move_by_offset(60, 30).release().perform()
-    wait(shown, "return document.getElementById('canvas').toDataURL() !== arguments[0]", before)
+    assert picture(shown) != before
     assert not shown.find_element("id", "chosen").is_displayed()
-    before = picture()
+    before = picture(shown)
     from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 
     origin = ScrollOrigin.from_element(shown.find_element("id", "canvas"))
     ActionChains(shown).scroll_from_origin(origin, 0, -300).perform()
-    wait(shown, "return document.getElementById('canvas').toDataURL() !== arguments[0]", before)
+    assert picture(shown) != before
     shown.find_element("id", "all").click()
 
 
@@ -416,17 +422,17 @@ def test_colours_layouts_and_legend(shown, page):
     ways = data_of(page)["colours"]
     legend = shown.find_elements("css selector", "#legend button")
     assert [b.find_element("class name", "label").text for b in legend][:3] == ["dog", "cat", "rain"]
-    before = shown.execute_script("return document.getElementById('canvas').toDataURL()")
+    before = picture(shown)
     legend[1].click()
     assert shown.find_elements("css selector", "#legend [aria-pressed=true]")[0].text.startswith("cat")
-    wait(shown, "return document.getElementById('canvas').toDataURL() !== arguments[0]", before)
+    assert picture(shown) != before
     for way in (2, 3):
         shown.find_elements("css selector", "#colour option")[way].click()
         assert text(shown, "legend-title").startswith(ways[way]["name"])
     assert shown.find_elements("css selector", "#legend .scale")
-    before = shown.execute_script("return document.getElementById('canvas').toDataURL()")
+    before = picture(shown)
     shown.find_elements("css selector", "#layout option")[1].click()
-    wait(shown, "return document.getElementById('canvas').toDataURL() !== arguments[0]", before)
+    assert picture(shown) != before
 
 
 def test_failures_can_be_searched(shown):

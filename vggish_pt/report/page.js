@@ -96,7 +96,7 @@
     ];
   };
   const isShown = (i) => !state.shown.size || !colours().codes || state.shown.has(colours().codes[i]);
-  const radius = () => Math.min(7, (count > 2000 ? 3.1 : count > 400 ? 3.4 : 4.6) * Math.pow(state.scale, .25));
+  const radius = () => Math.min(7, (count > 2000 ? 3.1 : count > 400 ? 3.6 : 4.6) * Math.sqrt(Math.min(1, width / 650)) * Math.pow(state.scale, .3));
 
   const draw = () => {
     waiting = false;

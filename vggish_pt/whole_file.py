@@ -20,6 +20,8 @@ def check_file(path: Path, *, overwrite: bool = False) -> None:
     """
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path}: is no regular file, which is what is written there; choose another output")
     if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{path}: exists already; choose another output, or allow to overwrite it (--overwrite)")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):

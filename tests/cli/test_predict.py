@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -206,3 +207,55 @@ def test_run_folders_that_are_none(warm_cli, run_folder, small_folder, sounds, t
         assert (result.returncode, len(result.stderr.strip().splitlines())) == (1, 1), result.stderr
         assert message in result.stderr
         assert not (tmp_path / "x.csv").exists()
+
+
+def test_weights_that_are_broken(warm_cli, run_folder, sounds, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(run_folder, tmp_path / "broken")
+    tensors = load_file(run_folder / "model.safetensors")
+    tensors["head.output.weight"][:] = float("nan")
+    save_file(tensors, tmp_path / "broken" / "model.safetensors")
+    for options in (("--out", "x.csv"), ("--out", "x.json", "--windows")):
+        result = warm_cli("predict", "broken", sounds / "short.wav", *options, "--quiet")
+        assert (result.returncode, len(result.stderr.strip().splitlines())) == (1, 1), result.stderr
+        assert "scores are not finite" in result.stderr
+    (tmp_path / "raw").write_bytes(bytes(40_000))
+    result = warm_cli("stream", "--classifier", "broken", "--sample-rate", "16000", stdin=tmp_path / "raw")
+    assert (result.returncode, result.stdout, "scores are not finite" in result.stderr) == (1, "", True)
+    assert not list(tmp_path.glob("x.*"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_what_is_no_file_is_not_replaced(warm_cli, run_folder, sounds, tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "link.csv").symlink_to("pipe.csv")
+    for name in ("pipe.csv", "link.csv"):
+        result = warm_cli("predict", run_folder, sounds / "short.wav", "--out", name, "--overwrite")
+        assert (result.returncode, "is no regular file" in result.stderr) == (1, True)
+    assert (tmp_path / "pipe.csv").is_fifo()
+
+
+def test_names_of_pictures(tmp_path):
+    from vggish_pt.classify.picture_folder import PictureFolder
+
+    folder = PictureFolder(tmp_path / "drawn")
+    names = [
+        "a/x.wav",
+        "b/X.flac",
+        "x.ogg",
+        "../../etc/passwd",
+        "..",
+        "shard.tar::k/1.wav",
+        "\\xff$.wav",
+        "<b>.wav",
+        "",
+    ]
+    found = [folder.path(name) for name in names]
+    assert all(path.parent == tmp_path / "drawn" for path in found)
+    assert len({path.name.casefold() for path in found}) == len(names)
+    assert [path.name for path in found[:4]] == ["x.png", "X-2.png", "x-3.png", "passwd.png"]
+    assert all("<" not in path.name and "\\" not in path.name for path in found)
+    assert len(folder.path("y" * 5000 + ".wav").name) < 110

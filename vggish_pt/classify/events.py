@@ -43,7 +43,7 @@ class EventSettings:
 
     Attributes:
         threshold: the score that an event reaches at least once. None: 0.5 if a clip may have any number of labels;
-            else 0, so that every moment belongs to the class with the highest score.
+            else none, so that every moment belongs to the class with the highest score.
         low: the score above which an event goes on (hysteresis); None for the threshold itself.
         min_duration: seconds; shorter events are left out.
         max_gap: seconds; the same label after a gap up to this long goes on with the event before, unless another
@@ -77,7 +77,7 @@ class EventSettings:
 
     def thresholds(self, multilabel: bool) -> tuple[float, float]:
         """What an event reaches at least once, and what it never falls below."""
-        high = self.threshold if self.threshold is not None else 0.5 if multilabel else 0.0
+        high = self.threshold if self.threshold is not None else 0.5 if multilabel else -np.inf
         return high, high if self.low is None else self.low
 
 

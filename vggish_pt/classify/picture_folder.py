@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -38,7 +39,8 @@ class PictureFolder:
         Args:
             name: the input's path or address.
         """
-        stem = re.sub(r"[^\w.()+ -]", "_", re.split(r"[/\\\\]|::", name)[-1].rpartition(".")[0] or name)
+        last = re.split(r"[/\\]|::" if os.name == "nt" else r"/|::", name)[-1]
+        stem = re.sub(r"[^\w.()+ -]", "_", last.rpartition(".")[0] or last)
         stem = stem.strip(". ")[:_MAX_STEM] or "picture"
         while True:
             # Names that differ in nothing but case are one on some file systems.

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vggish_pt.classify.events import Event, EventSettings, find_events
+from vggish_pt.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
@@ -84,6 +85,7 @@ def predict_items(
 
     Raises:
         SettingsError: a setting outside what it may be.
+        CheckpointError: scores that are not finite, as of damaged weights.
     """
     from vggish_pt.embedding import embed_items
 
@@ -93,9 +95,23 @@ def predict_items(
     def predictions() -> Generator[tuple[Item, Prediction | VGGishError]]:
         with closing(results):
             for item, result in results:
-                yield item, classifier.prediction(result)
+                yield item, checked(classifier.prediction(result))
 
     return predictions()
+
+
+def checked(result: Prediction | VGGishError) -> Prediction | VGGishError:
+    """What it was given, if scores are finite.
+
+    Raises:
+        CheckpointError: they are not. Sound is checked before, so the weights must be damaged.
+    """
+    if not isinstance(result, Exception) and not result.window_scores.isfinite().all():
+        raise CheckpointError(
+            f"{result.source}: the classifier's scores are not finite; its weights are damaged, or its training went "
+            "wrong: train it again"
+        )
+    return result
 
 
 def prediction_events(

@@ -30,12 +30,14 @@ def write_embeddings(windows: Embeddings, first: int) -> int:
 
 def score_writer(classifier: Classifier) -> Write:
     """A :data:`Write` for features: number, start and end in seconds, and the score of each label."""
+    from vggish_pt.classify.predict import checked
+
     labels = classifier.labels
 
     def write(windows: Embeddings, first: int) -> int:
         if len(windows) == 0:
             return 0
-        result = classifier.prediction(replace(windows, values=classifier.reduce(windows.values)))
+        result = checked(classifier.prediction(replace(windows, values=classifier.reduce(windows.values))))
         if isinstance(result, VGGishError):
             raise result
         scores = [dict(zip(labels, row, strict=True)) for row in _digits(result.window_scores)]

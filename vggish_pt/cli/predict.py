@@ -54,8 +54,8 @@ def predict(
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="Score that an event reaches. Left out: 0.5 if a clip may have several labels; else 0, so that at any "
-            "moment the best label counts.",
+            help="Score that an event reaches. Left out: 0.5 if a clip may have several labels; else none, so that "
+            "at any moment the best label counts.",
             metavar="SCORE",
         ),
     ] = None,

@@ -168,7 +168,7 @@ def save_probe(fitted: Fitted, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_NAME).unlink(missing_ok=True)  # written last: a folder without it is no probe
         _write(folder / CLASSIFIER_NAME, skops.dumps(fitted.classifier))
-        _write(folder / CHECK_NAME, save({"features": features, "scores": scores}))
+        _write(folder / CHECK_NAME, save({"features": features, "scores": np.ascontiguousarray(scores)}))
         _write(folder / CONFIG_NAME, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
     except OSError as error:
         if isinstance(error, OutputError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vggish_pt.classify.events import Event, EventSettings, find_events
@@ -53,7 +54,7 @@ def load_classifier(
     """Loads a classifier of any kind.
 
     Args:
-        name_or_path: a run folder, or a Hub repository "user/name".
+        name_or_path: a run folder, a Hub repository "user/name", or a folder that ``vggish-pt probe --out`` wrote.
         device: where to put it; None for the CPU.
         place: of a Hub repository, as :meth:`~vggish_pt.classify.VGGishClassifier.from_pretrained` takes it.
 
@@ -62,7 +63,10 @@ def load_classifier(
         DownloadError: it cannot be downloaded.
     """
     from vggish_pt.classify.model import VGGishClassifier
+    from vggish_pt.classify.probe_classifier import ProbeClassifier, is_probe
 
+    if is_probe(Path(name_or_path)):
+        return ProbeClassifier(Path(name_or_path), device=device)
     return VGGishClassifier.from_pretrained(name_or_path, device=device, **place)
 
 

@@ -60,7 +60,8 @@ def read_failures(file: IO[bytes], folder: str) -> list[tuple[bytes, Failure]]:
 
     place = f"{folder.rstrip('/')}/{ERRORS_NAME}"
     try:
-        table = pq.read_table(file)
+        with pq.ParquetFile(file, pre_buffer=False) as opened:
+            table = opened.read(use_threads=False)  # no threads for a small table: the process may end right after
         keys = [
             bytes(key).ljust(KEY.itemsize, b"\0") for key in unpack_keys((table.schema.metadata or {})[INPUTS.encode()])
         ]

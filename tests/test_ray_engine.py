@@ -91,8 +91,9 @@ def test_inputs_per_block(tmp_path: Path) -> None:
     assert inputs_per_block(many, 4) == 256
     assert inputs_per_block(many[:320], 4) == 10  # each actor gets several
     assert inputs_per_block([Item(str(large))] * 1000, 1) == 1  # a lost process costs little
-    assert inputs_per_block([Item(str(large), source=Sound(b""))] * 100_000, 1) == 256
-    assert inputs_per_block([Item("gone")] * 100_000, 1) == 256
+    assert inputs_per_block([Item(str(large), source=Sound(b""))] * 100_000, 1) == 64  # nobody knows
+    assert inputs_per_block([Item("gone")] * 100_000, 1) == 64
+    assert inputs_per_block([Item("x", source=bytes(1 << 23))] * 100_000, 1) == 8
     assert inputs_per_block(iter(many), 1) == 256
     assert inputs_per_block(many[:1], 8) == 1
 
@@ -420,8 +421,8 @@ def test_an_input_that_kills_every_process(
 def test_no_room_ends(ray_address: str, small_folder: Path) -> None:
     results = outcomes_on_ray(small_folder, [Item("x", 0, b"")], SETTINGS, device="cuda", actors=1, patience=2)
     with (
-        pytest.warns(UserWarning, match="none of 1 actors of 1 CPUs and a GPU yet"),
-        pytest.raises(WorkerError, match=r"has started none of 1 actors of 1 CPUs and a GPU after \d+ s"),
+        pytest.warns(UserWarning, match="no room for any of 1 actors of 1 CPUs and a GPU yet"),
+        pytest.raises(WorkerError, match=r"has no room for any of 1 actors of 1 CPUs and a GPU after \d+ s"),
     ):
         next(results)
     assert not [thread for thread in threading.enumerate() if thread.name == "vggish-pt-ray"]

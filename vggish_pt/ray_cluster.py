@@ -50,6 +50,10 @@ class Share:
         """That compute the network on the CPU."""
         return max(1, int(self.cpus))
 
+    def fits(self, nodes: Sequence[Mapping[str, float]]) -> bool:
+        """Whether any machine is large enough for one."""
+        return any(node.get("CPU", 0) >= self.cpus and node.get("GPU", 0) >= self.gpus for node in nodes)
+
 
 def check_device(device: str) -> None:
     """Makes sure that Ray can be told of a device.
@@ -218,6 +222,7 @@ def _data_settings() -> Iterator[None]:
         # A task's result is one block, whole or not there: done again, it may not come in the same pieces.
         "target_max_block_size": None,
         "max_consecutive_actor_init_deaths": _INIT_DEATHS,
+        "execution_no_progress_timeout_s": -1,  # long recordings take long; see _watched in ray_engine.py
     }
     before = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
     try:

@@ -39,9 +39,11 @@ from vggish_pt.version import __version__
 _MAX_INPUTS = 256  # in a block
 _BLOCK_BYTES = 64 << 20  # of sound files in a block, about: what a lost process costs at most
 _BLOCKS_EACH = 8  # at least so many for each actor, so that they finish together
+_GUESSED_BYTES = 1 << 20
 _SAMPLE, _SAMPLED = 64, 1024
 
 _POLL_SECONDS = 0.5
+_ASK_SECONDS = 10.0
 _STOP_SECONDS = 10.0
 _PATIENCE_SECONDS = 1800.0  # machines of a cluster that grows may take long to come
 _FAILED = re.compile(r"^ *([\w.]*(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
@@ -78,7 +80,7 @@ def outcomes_on_ray(
         actors: how many processes hold the model; None for one on each GPU, or on each four cores.
         workers: threads of each that decode.
         address: of the cluster; see :func:`vggish_pt.ray_cluster.cluster`.
-        patience: seconds to wait for the first actor to start.
+        patience: seconds to wait while the cluster has no room for any actor.
 
     Yields:
         For each input its rows, or why there are none; in any order.
@@ -107,7 +109,7 @@ def outcomes_on_ray(
             "digest": weights_digest(folder),
             "folder": os.getcwd(),  # noqa: PTH109
         }
-        attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
+        attempts = _attempts(ray)
         packed: dict[int, bytes] = {}
         for data in _packed(items, inputs_per_block(items, share.actors)):
             if isinstance(data, Failure):
@@ -118,8 +120,20 @@ def outcomes_on_ray(
             return
         model = (ray.put((folder / CONFIG_NAME).read_bytes()), ray.put(np.fromfile(folder / WEIGHTS_NAME, np.uint8)))
         tables = _tables(_dataset(packed, share, (job, *model, attempts)))
-        with closing(_watched(tables, lambda: ray.get(attempts.started.remote()), share, patience)) as results:
+
+        def working() -> bool:
+            """Whether actors have started, and a machine is left that has room for one."""
+            return bool(ray.get(attempts.started.remote())) and share.fits(resources(ray))
+
+        with closing(_watched(tables, working, share, patience)) as results:
             yield from _outcomes(results, packed)
+
+
+def _attempts(ray: Any) -> Any:
+    """The actor that counts, on this machine: it lasts as long as the run."""
+    strategies = importlib.import_module("ray.util.scheduling_strategies")
+    here = strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Attempts).remote()
 
 
 def inputs_per_block(items: Iterable[Item], actors: int) -> int:
@@ -132,12 +146,18 @@ def inputs_per_block(items: Iterable[Item], actors: int) -> int:
     if not isinstance(items, Sized):  # they may be there only once
         return _MAX_INPUTS
     count = len(items)
-    sizes = []
-    for item in islice(items, 0, _SAMPLED, max(1, min(count, _SAMPLED) // _SAMPLE)):
-        with contextlib.suppress(OSError, ValueError):
-            sizes.append(Path(item.path).stat().st_size if item.source is None else 0)
+    sizes = [_bytes(item) for item in islice(items, 0, _SAMPLED, max(1, min(count, _SAMPLED) // _SAMPLE))]
     fit = _BLOCK_BYTES // max(1, sum(sizes) // max(1, len(sizes)))
     return max(1, min(_MAX_INPUTS, fit, -(-count // (actors * _BLOCKS_EACH))))
+
+
+def _bytes(item: Item) -> int:
+    """The size of its file; a guess where that cannot be seen from here."""
+    if item.source is None:
+        with contextlib.suppress(OSError, ValueError):
+            return Path(item.path).stat().st_size
+    size = len(item.source) if isinstance(item.source, bytes) else getattr(item.source, "size", None)
+    return size if isinstance(size, int) else _GUESSED_BYTES
 
 
 def _packed(items: Iterable[Item], size: int) -> Iterator[bytes | Failure]:
@@ -181,14 +201,14 @@ def _tables(dataset: Any) -> Generator[Any]:
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
-def _watched(tables: Generator[Any], started: Callable[[], int], share: Share, patience: float) -> Generator[Any]:
+def _watched(tables: Generator[Any], working: Callable[[], bool], share: Share, patience: float) -> Generator[Any]:
     """Takes tables in a thread of its own, so that waiting can end: by Ctrl-C, or if the cluster gives no room.
 
     Args:
         tables: from Ray Data.
-        started: says how many actors have started.
-        share: what each wants.
-        patience: seconds for the first to start.
+        working: says whether the cluster is at work.
+        share: what each actor wants.
+        patience: seconds for which it may not be.
     """
     ready: Queue[Any] = Queue(2)
     stop = threading.Event()
@@ -213,20 +233,27 @@ def _watched(tables: Generator[Any], started: Callable[[], int], share: Share, p
     before = set(threading.enumerate())
     thread = threading.Thread(target=take, name="vggish-pt-ray", daemon=True)
     thread.start()
-    begun, waiting, told = time.monotonic(), True, False
+    since, asked, told = time.monotonic(), 0.0, False
     try:
         while True:
             try:
                 result = ready.get(timeout=_POLL_SECONDS)
             except Empty:
-                waited = time.monotonic() - begun
-                waiting = waiting and not started()
-                if waiting and waited > patience:
-                    raise WorkerError(f"{_no_room(share)} after {waited:.0f} s; ask for fewer or wait for it") from None
-                if waiting and not told and waited > min(60.0, patience / 2):
+                now = time.monotonic()
+                if now - asked < min(_ASK_SECONDS, patience / 4):
+                    continue
+                asked = now
+                if working():
+                    since = now
+                elif now - since > patience:
+                    raise WorkerError(
+                        f"{_no_room(share)} after {now - since:.0f} s; ask for fewer or smaller"
+                    ) from None
+                elif not told and now - since > min(60.0, patience / 2):
                     told = True
                     warnings.warn(f"{_no_room(share)} yet; waiting for it", UserWarning, stacklevel=2)
                 continue
+            since = time.monotonic()
             if result is None:
                 return
             if isinstance(result, BaseException):
@@ -251,7 +278,7 @@ def _end_execution(before: set[threading.Thread]) -> None:
 
 def _no_room(share: Share) -> str:
     each = f"{share.cpus:g} CPUs" + (" and a GPU" if share.gpus else "")
-    return f"the Ray cluster has started none of {share.actors} actors of {each}"
+    return f"the Ray cluster has no room for any of {share.actors} actors of {each}"
 
 
 def _outcomes(tables: Iterable[Any], packed: dict[int, bytes]) -> Iterator[Outcome]:

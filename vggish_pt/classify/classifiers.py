@@ -14,6 +14,8 @@ NAMES = ("logistic", "svm", "forest", "knn")
 """``logistic``: logistic regression, C=0.1. ``svm``: support vector machine with an RBF kernel, C=10. ``forest``: a
 random forest of 500 trees. ``knn``: the majority of the 5 nearest clips. Features are standardised but for forests."""
 
+_NEIGHBOURS = 5
+
 
 def check_classifier(name: str) -> str:
     """Returns ``name`` if there is such a classifier.
@@ -51,7 +53,7 @@ def make_classifier(name: str, *, multilabel: bool = False, seed: int = 0, worke
         # Ties go to the larger decision, so that the prediction always is the class with the highest score.
         "svm": lambda: SVC(C=10, break_ties=not multilabel),
         "forest": lambda: RandomForestClassifier(500, random_state=seed, n_jobs=max(1, workers)),
-        "knn": lambda: KNeighborsClassifier(5, algorithm="brute"),
+        "knn": lambda: KNeighborsClassifier(_NEIGHBOURS, algorithm="brute"),
     }
     classifier = make[check_classifier(name)]()
     if multilabel:
@@ -71,6 +73,8 @@ def fit(classifier: Any, features: NDArray[np.float32], targets: NDArray[np.int6
     Raises:
         TrainingError: the classifier cannot learn from this.
     """
+    fewer = {key: min(_NEIGHBOURS, len(features)) for key in classifier.get_params() if key.endswith("n_neighbors")}
+    classifier.set_params(**fewer)
     try:
         classifier.fit(features.astype(np.float64), targets if multilabel else targets.argmax(axis=1))
     except ValueError as error:

@@ -17,6 +17,7 @@ from vggish_pt import constants as c
 MFCC = 20
 CQT_BINS = 80
 CQT_MIN_HZ = 50.0
+HOP = 256
 _SHORTEST = 1 << 14  # samples; the longest filter of the CQT has about as many
 
 Spectrum = NDArray[np.float32]
@@ -57,19 +58,19 @@ def mfcc(waveform: NDArray[np.float32]) -> Spectrum:
     """
     import librosa
 
-    coefficients: Spectrum = librosa.feature.mfcc(y=waveform, sr=c.SAMPLE_RATE, n_mfcc=MFCC, n_fft=1024, hop_length=256)
+    coefficients: Spectrum = librosa.feature.mfcc(y=waveform, sr=c.SAMPLE_RATE, n_mfcc=MFCC, n_fft=1024, hop_length=HOP)
     return coefficients
 
 
 def cqt(waveform: NDArray[np.float32]) -> Spectrum:
-    """80 constant-Q bands in decibels, 12 to the octave, from 50 Hz to 4.8 kHz, every 512 samples.
+    """80 constant-Q bands in decibels, 12 to the octave, from 50 Hz to 4.8 kHz, every 256 samples.
 
     Args:
         waveform: (T,) at 16 kHz.
     """
     import librosa
 
-    magnitude = np.abs(librosa.cqt(waveform, sr=c.SAMPLE_RATE, fmin=CQT_MIN_HZ, n_bins=CQT_BINS))
+    magnitude = np.abs(librosa.cqt(waveform, sr=c.SAMPLE_RATE, hop_length=HOP, fmin=CQT_MIN_HZ, n_bins=CQT_BINS))
     decibels: Spectrum = librosa.amplitude_to_db(magnitude)
     return decibels
 

@@ -74,7 +74,10 @@ def test_help(run_cli: Callable[..., Any]) -> None:
         ("embed x --out y --resampler sinc", "resampler must be"),
         ("embed x --out y --format csv", "format must be one of parquet, npz, npy, tfrecord, not 'csv'"),
         ("embed x --out y.csv", "y.csv: unknown ending .csv"),
-        ("embed x --out y --device gpu", "device must be auto, cpu, cuda, cuda:N, mps, a list such as cuda:0,cuda:1, or cuda:all, not 'gpu'"),
+        (
+            "embed x --out y --device gpu",
+            "device must be auto, cpu, cuda, cuda:N, mps, a list such as cuda:0,cuda:1, or cuda:all, not 'gpu'",
+        ),
         ("embed x --out y --precision fp16", "precision must be fp32 or bf16, not 'fp16'"),
         ("embed x --out y --batch-size 0", "'--batch-size'"),
         ("embed x --out y --workers -1", "'--workers'"),

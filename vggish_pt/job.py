@@ -149,10 +149,8 @@ def run(job: Job, watcher: Watcher) -> Result:
     failures = [dump.failure(name, error) for name, error in items.failures]
     for failure in failures:
         watcher.fail(failure)
-    if items.passed_over:
-        watcher.note(f"{items.passed_over} files passed over, as their endings are not audio")
-    if items.repeated:
-        watcher.note(f"{items.repeated} files named more than once; each is done once")
+    for note in items.notes:
+        watcher.note(note)
     if not len(items):
         _record_failures(job, failures)
         return Result(0, 0, len(failures), output.errors_path(job.out, job.format))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vggish_pt.cli.options import Hop, Resampler, Weights
+from vggish_pt.cli.options import AllowTruncated, BatchSize, Hop, Resampler, Weights
 
 
 def embed(
@@ -75,10 +75,7 @@ def embed(
         str,
         typer.Option(help="Of the network's arithmetic; bf16 is faster and less exact.", metavar="fp32|bf16"),
     ] = "fp32",
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help="Windows computed at a time; changes speed and memory only.", metavar="N", min=1),
-    ] = None,
+    batch_size: BatchSize = None,
     workers: Annotated[
         int,
         typer.Option(
@@ -112,9 +109,7 @@ def embed(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Try again what failed in runs before into that folder.")
     ] = False,
-    allow_truncated: Annotated[
-        bool, typer.Option("--allow-truncated", help="Use what a truncated file still holds, with a warning.")
-    ] = False,
+    allow_truncated: AllowTruncated = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the output if it exists; start a folder afresh.")
     ] = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vggish_pt.cli.options import Device
+from vggish_pt.cli.options import BatchSize, Device, Run, Threads
 from vggish_pt.cli.text import one_line
 from vggish_pt.errors import SettingsError
 
@@ -19,14 +19,7 @@ _SPLITS = ("train", "validation", "test")
 
 
 def evaluate(
-    run: Annotated[
-        str,
-        typer.Argument(
-            help="The run folder that 'vggish-pt train' made, or a Hub repository user/name.",
-            metavar="RUN",
-            show_default=False,
-        ),
-    ],
+    run: Run,
     data: Annotated[
         str,
         typer.Argument(
@@ -65,14 +58,8 @@ def evaluate(
         typer.Option(help="If a clip may have several labels: the score at which one counts.", metavar="SCORE"),
     ] = 0.5,
     device: Device = "auto",
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help="Windows computed at a time; changes speed and memory only.", metavar="N", min=1),
-    ] = None,
-    workers: Annotated[
-        int,
-        typer.Option(help="Threads that decode files ahead; changes speed only.", metavar="N", min=0, max=256),
-    ] = 1,
+    batch_size: BatchSize = None,
+    workers: Threads = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an evaluation in FOLDER.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table and errors only.")] = False,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vggish_pt.cli.options import Device, Threads
 from vggish_pt.cli.text import one_line
 from vggish_pt.errors import AudioError, SettingsError
 
@@ -90,12 +91,8 @@ def fad(
         Path | None,
         typer.Option("--save-statistics", help="Write the reference's statistics to this .npz file.", metavar="FILE"),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps.", metavar="DEVICE")
-    ] = "auto",
-    workers: Annotated[
-        int, typer.Option(help="Threads that decode files ahead; changes speed only.", metavar="N", min=0, max=256)
-    ] = 1,
+    device: Device = "auto",
+    workers: Threads = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result and errors only.")] = False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vggish_pt.cli.options import AllowTruncated
 from vggish_pt.cli.text import one_line
 from vggish_pt.errors import VGGishError
 
@@ -58,9 +59,7 @@ def inspect(
         str,
         typer.Option(help="What to do with audio that does not fill a window, as in embed.", metavar="short|drop|tail"),
     ] = "short",
-    allow_truncated: Annotated[
-        bool, typer.Option("--allow-truncated", help="Use what a truncated file still holds, with a warning.")
-    ] = False,
+    allow_truncated: AllowTruncated = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object per file, each on a line; times in seconds.")
     ] = False,

@@ -34,3 +34,26 @@ Device: TypeAlias = Annotated[
     str,
     typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps.", metavar="DEVICE"),
 ]
+
+BatchSize: TypeAlias = Annotated[
+    int | None,
+    typer.Option(help="Windows computed at a time; changes speed and memory only.", metavar="N", min=1),
+]
+
+Threads: TypeAlias = Annotated[
+    int,
+    typer.Option(help="Threads that decode files ahead; changes speed only.", metavar="N", min=0, max=256),
+]
+
+AllowTruncated: TypeAlias = Annotated[
+    bool, typer.Option("--allow-truncated", help="Use what a truncated file still holds, with a warning.")
+]
+
+Run: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        help="The run folder that 'vggish-pt train' made, or a Hub repository user/name.",
+        metavar="RUN",
+        show_default=False,
+    ),
+]

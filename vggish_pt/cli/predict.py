@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vggish_pt.cli.options import Device
+from vggish_pt.cli.options import AllowTruncated, BatchSize, Device, Run, Threads
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
 
 if TYPE_CHECKING:
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Annotated[
-        str,
-        typer.Argument(
-            help="The run folder that 'vggish-pt train' made, or a Hub repository user/name.",
-            metavar="RUN",
-            show_default=False,
-        ),
-    ],
+    run: Run,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -98,17 +91,9 @@ def predict(
         ),
     ] = None,
     device: Device = "auto",
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help="Windows computed at a time; changes speed and memory only.", metavar="N", min=1),
-    ] = None,
-    workers: Annotated[
-        int,
-        typer.Option(help="Threads that decode files ahead; changes speed only.", metavar="N", min=0, max=256),
-    ] = 1,
-    allow_truncated: Annotated[
-        bool, typer.Option("--allow-truncated", help="Use what a truncated file still holds, with a warning.")
-    ] = False,
+    batch_size: BatchSize = None,
+    workers: Threads = 1,
+    allow_truncated: AllowTruncated = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
@@ -154,10 +139,8 @@ def predict(
     with Progress(enabled=not quiet) as progress:
         for failure in failures:
             progress.fail(failure)
-        if items.passed_over:
-            progress.note(f"{items.passed_over} files passed over, as their endings are not audio")
-        if items.repeated:
-            progress.note(f"{items.repeated} files named more than once; each is done once")
+        for note in items.notes:
+            progress.note(note)
         if len(items):
             classifier, pictures = _load(folder, device), _pictures(plot, overwrite)
             table_settings = TableSettings(

@@ -68,6 +68,15 @@ class Items:
             yield _item(index, row)
             index += 1
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user should hear of files that were left out on purpose."""
+        told = [
+            (self.passed_over, "files passed over, as their endings are not audio"),
+            (self.repeated, "files named more than once; each is done once"),
+        ]
+        return [f"{count} {what}" for count, what in told if count]
+
     def fail(self, name: str, reason: str) -> None:
         """Notes something named that leads to no input."""
         label = display_name(name)

@@ -66,16 +66,30 @@ class VGGishConfig:
             raise CheckpointError(f"{origin}: not valid JSON ({error}); the model folder is damaged") from None
         if not isinstance(document, dict) or document.get("model_type") != "vggish":
             raise CheckpointError(f'{origin}: not a VGGish model (its "model_type" is not "vggish")')
-        version = document.get("format_version")
-        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-            raise CheckpointError(f'{origin}: "format_version" must be a positive whole number, not {version!r}')
-        if version > FORMAT_VERSION:
-            raise CheckpointError(
-                f"{origin}: written by a newer vggish_pt (format {version}, this one reads up to {FORMAT_VERSION}); "
-                "upgrade with: pip install --upgrade vggish_pt"
-            )
+        check_format_version(document, FORMAT_VERSION, origin)
         known = {f.name for f in fields(cls)}
         try:
             return cls(**{key: value for key, value in document.items() if key in known})
         except CheckpointError as error:
             raise CheckpointError(f"{origin}: {error}") from None
+
+
+def check_format_version(document: dict[str, Any], newest: int, origin: str) -> None:
+    """Makes sure that a saved configuration is of a format that this package reads.
+
+    Args:
+        document: the configuration.
+        newest: format that is read.
+        origin: how to name the file in errors.
+
+    Raises:
+        CheckpointError: it is newer, or says no format.
+    """
+    version = document.get("format_version")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise CheckpointError(f'{origin}: "format_version" must be a positive whole number, not {version!r}')
+    if version > newest:
+        raise CheckpointError(
+            f"{origin}: written by a newer vggish_pt (format {version}, this one reads up to {newest}); "
+            "upgrade with: pip install --upgrade vggish_pt"
+        )

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,17 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: VGGishConfig, *,
         raise CheckpointError(f"{origin}: tensors are missing: {', '.join(missing)}; this is no complete VGGish model")
     if unknown := sorted(shapes.keys() - expected.keys()):
         raise CheckpointError(f"{origin}: unknown tensors: {', '.join(unknown[:5])}; this is no VGGish model")
+    compare_shapes(shapes, expected, origin=origin)
+
+
+def compare_shapes(
+    shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], *, origin: str
+) -> None:
+    """Checks that tensors have the shapes that a configuration asks for.
+
+    Raises:
+        CheckpointError: names the first that has another.
+    """
     for name, shape in expected.items():
         if tuple(shapes[name]) != shape:
             raise CheckpointError(
@@ -109,22 +120,42 @@ def read_model(folder: Path) -> tuple[VGGishConfig, dict[str, torch.Tensor]]:
     Raises:
         CheckpointError: a folder or file that is missing, damaged, or does not match its configuration.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     config = read_config(folder)
     path = folder / WEIGHTS_NAME
     origin = str(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            # The header is checked against the file's size on opening; shapes are checked before any tensor is made.
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            check_shapes({name: tuple(s.get_shape()) for name, s in slices.items()}, config, origin=origin)
-            for name, tensor in slices.items():
-                if tensor.get_dtype() not in _DTYPES:
-                    raise CheckpointError(f"{origin}: tensor {name} has type {tensor.get_dtype()}, not a float type")
-            return config, {name: file.get_tensor(name) for name in slices}
+        return config, read_tensors(path, lambda shapes: check_shapes(shapes, config, origin=origin))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{origin}: cannot be read ({error}); fetch or convert the model again") from None
+
+
+def read_tensors(path: Path, check: Callable[[Mapping[str, tuple[int, ...]]], None]) -> dict[str, torch.Tensor]:
+    """Reads a safetensors file of unknown origin.
+
+    Args:
+        path: the file.
+        check: is called with the shapes that its header claims, before any tensor is made.
+
+    Returns:
+        The tensors as stored, memory-mapped.
+
+    Raises:
+        CheckpointError: from ``check``, or for a tensor of no float type.
+        SafetensorError: no safetensors file.
+        OSError: the file cannot be read.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        # The header is checked against the file's size on opening; shapes are checked before any tensor is made.
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        check({name: tuple(s.get_shape()) for name, s in slices.items()})
+        for name, tensor in slices.items():
+            if tensor.get_dtype() not in _DTYPES:
+                raise CheckpointError(f"{path}: tensor {name} has type {tensor.get_dtype()}, not a float type")
+        return {name: file.get_tensor(name) for name in slices}
 
 
 def weights_digest(folder: Path) -> str:

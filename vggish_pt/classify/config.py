@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from vggish_pt import constants as c
-from vggish_pt.config import VGGishConfig
+from vggish_pt.config import VGGishConfig, check_format_version
 from vggish_pt.errors import CheckpointError, SettingsError
 from vggish_pt.layers import check_layer
 from vggish_pt.resample import ResamplerName, check_resampler
@@ -161,14 +161,7 @@ class ClassifierConfig:
             )
         if not isinstance(document, dict) or document.get("model_type") != MODEL_TYPE:
             raise CheckpointError(f'{origin}: not a classifier (its "model_type" is not "{MODEL_TYPE}")')
-        version = document.get("format_version")
-        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-            raise CheckpointError(f'{origin}: "format_version" must be a positive whole number, not {version!r}')
-        if version > FORMAT_VERSION:
-            raise CheckpointError(
-                f"{origin}: written by a newer vggish_pt (format {version}, this one reads up to {FORMAT_VERSION}); "
-                "upgrade with: pip install --upgrade vggish_pt"
-            )
+        check_format_version(document, FORMAT_VERSION, origin)
         try:
             if document.get("task") not in ("single-label", "multi-label"):
                 raise SettingsError(f'"task" must be "single-label" or "multi-label", not {document.get("task")!r}')

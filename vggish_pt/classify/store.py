@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,15 @@ from typing import TYPE_CHECKING
 from vggish_pt import constants as c
 from vggish_pt.classify.config import ClassifierConfig
 from vggish_pt.errors import CheckpointError, OutputError
-from vggish_pt.storage import CARD_NAME, CONFIG_NAME, PCA_SHAPES, WEIGHTS_NAME, tensor_shapes
+from vggish_pt.storage import (
+    CARD_NAME,
+    CONFIG_NAME,
+    PCA_SHAPES,
+    WEIGHTS_NAME,
+    compare_shapes,
+    read_tensors,
+    tensor_shapes,
+)
 from vggish_pt.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -25,7 +32,6 @@ if TYPE_CHECKING:
 LABELS_NAME = "labels.txt"
 
 _MAX_CONFIG_BYTES = 1 << 24
-_DTYPES = ("F16", "BF16", "F32", "F64")
 _BACKBONE = "backbone."
 
 
@@ -89,18 +95,12 @@ def read_classifier(folder: Path) -> tuple[ClassifierConfig, dict[str, torch.Ten
     Raises:
         CheckpointError: a folder or file that is missing, damaged, or does not match its configuration.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     config = read_config(folder)
     path = folder / WEIGHTS_NAME
     try:
-        with safe_open(path, framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            _check_shapes({name: tuple(s.get_shape()) for name, s in slices.items()}, config, origin=str(path))
-            for name, tensor in slices.items():
-                if tensor.get_dtype() not in _DTYPES:
-                    raise CheckpointError(f"{path}: tensor {name} has type {tensor.get_dtype()}, not a float type")
-            return config, {name: file.get_tensor(name) for name in slices}
+        return config, read_tensors(path, lambda shapes: _check_shapes(shapes, config, origin=str(path)))
     except (SafetensorError, OSError) as error:
         unfinished = "" if path.exists() else "; training has not finished: go on with vggish-pt train --resume"
         raise CheckpointError(f"{path}: cannot be read ({error}){unfinished}") from None
@@ -186,9 +186,7 @@ def _line(label: str) -> str:
     return " ".join(label.splitlines()) or label
 
 
-def _check_shapes(
-    found: Mapping[str, tuple[int, ...]], config: ClassifierConfig, *, origin: str | os.PathLike[str]
-) -> None:
+def _check_shapes(found: Mapping[str, tuple[int, ...]], config: ClassifierConfig, *, origin: str) -> None:
     expected = shapes(config)
     pca = {_BACKBONE + name: shape for name, shape in PCA_SHAPES.items()}
     if any(name in found for name in pca):
@@ -197,8 +195,4 @@ def _check_shapes(
         raise CheckpointError(f"{origin}: tensors are missing: {', '.join(missing[:5])}; this is no whole classifier")
     if unknown := sorted(found.keys() - expected.keys()):
         raise CheckpointError(f"{origin}: unknown tensors: {', '.join(unknown[:5])}; this is no such classifier")
-    for name, shape in expected.items():
-        if tuple(found[name]) != shape:
-            raise CheckpointError(
-                f"{origin}: tensor {name} has shape {tuple(found[name])}, but {CONFIG_NAME} asks for {shape}"
-            )
+    compare_shapes(found, expected, origin=origin)

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from vggish_pt.errors import AudioError, MissingDependencyError
 from vggish_pt.optional import require
+from vggish_pt.raw_file import RawFile
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:::[A-Za-z][A-Za-z0-9+.-]+)*://")
 _LOCAL = ("file", "local")
@@ -172,27 +173,15 @@ def _spooled(file: Any, label: str) -> BinaryIO:
     return spooled  # type: ignore[return-value]
 
 
-class _Blocks(io.RawIOBase):
+class _Blocks(RawFile):
     """Reads a remote file in large blocks and keeps the last few of them, since decoders jump."""
 
     def __init__(self, reopen: Callable[[], Any], file: Any, size: int) -> None:
+        super().__init__(size)
         self._reopen = reopen
         self._file = file
-        self._size = size
         self._block = max(1, size) if size <= _WHOLE_BYTES else _BLOCK_BYTES
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        offset += {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, offset)
-        return self._position
 
     def readinto(self, buffer: Any) -> int:
         if self._position >= self._size:

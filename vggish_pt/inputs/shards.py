@@ -21,6 +21,7 @@ from vggish_pt.errors import AudioError
 from vggish_pt.inputs.files import AUDIO_SUFFIXES
 from vggish_pt.inputs.store import Group, Kept
 from vggish_pt.manifest import open_file
+from vggish_pt.raw_file import RawFile
 from vggish_pt.remote import shown
 
 SIDECARS = ("json", "cls", "txt")
@@ -58,22 +59,12 @@ class Member:
             yield part
 
 
-class _Slice(io.RawIOBase):
+class _Slice(RawFile):
     """Some bytes of a file as a file."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
-        self._file, self._offset, self._size, self._position = file, offset, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        offset += {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, offset)
-        return self._position
+        super().__init__(size)
+        self._file, self._offset = file, offset
 
     def readinto(self, buffer: Any) -> int:
         wanted = min(len(buffer), self._size - self._position)

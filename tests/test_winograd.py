@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vggish_pt import Network
 from vggish_pt.kernels import ONEDNN_KERNELS, inference_kernels
-from vggish_pt.winograd import WinogradKernels, convolve, pack, transforms
+from vggish_pt.winograd import ALGORITHMS, POINTS, WinogradKernels, transforms
 
 EXAMPLES = torch.randn(40, 96, 64, generator=torch.Generator().manual_seed(5))
 
@@ -23,25 +23,37 @@ def network():
     return network
 
 
-@pytest.mark.parametrize("points", [(0, 1, -1, 2, -2), (0, 0.75, -0.75, 1.5, -1.5), (0, 1, -1, 0.5, -3)])
+@pytest.mark.parametrize("points", [*POINTS.values(), (0, 1, -1, 2, -2), (0, 1, -1, 0.5, -3), (0, 1, -1, 2)])
 def test_transforms_correlate(points, rng):
     a, g, b = transforms(points)
     for _ in range(5):
-        signal, kernel = rng.standard_normal(6), rng.standard_normal(3)
+        signal, kernel = rng.standard_normal(len(points) + 1), rng.standard_normal(3)
         np.testing.assert_allclose(a @ ((g @ kernel) * (b @ signal)), np.correlate(signal, kernel), atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ALGORITHMS)
+def test_matrices_are_exact(dtype):
+    algorithm = ALGORITHMS[dtype]
+    (a, _, b), (across_a, _, across_b) = (transforms(POINTS[n]) for n in (algorithm.rows, algorithm.columns))
+    assert np.array_equal(algorithm.to_tile.double().numpy(), np.kron(b, across_b))
+    assert np.array_equal(algorithm.from_tile.double().numpy(), np.kron(a, across_a))
+
+
+# What is left of (3 x 3 + rounding of inputs, kernels, tiles, products and outputs) as a share of the output's size.
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 2e-6), (torch.bfloat16, 0.012)])
 @pytest.mark.parametrize(("channels", "height", "width", "out"), [(3, 8, 4, 5), (128, 24, 16, 16), (16, 12, 8, 32)])
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
-def test_equals_direct_convolution(network, channels, height, width, out, memory_format):
+def test_equals_direct_convolution(network, dtype, error, channels, height, width, out, memory_format):
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(3, channels, height, width, generator=generator).to(memory_format=memory_format)
-    weight = torch.randn(out, channels, 3, 3, generator=generator) / channels
-    bias = torch.randn(out, generator=generator)
+    x = torch.randn(3, channels, height, width, generator=generator).to(dtype, memory_format=memory_format)
+    weight = (torch.randn(out, channels, 3, 3, generator=generator) / channels).to(dtype)
+    bias = torch.randn(out, generator=generator).to(dtype)
     expected = F.relu(F.conv2d(x.double(), weight.double(), bias.double(), padding=1))
-    found = convolve(x, pack(weight), bias)
+    algorithm = ALGORITHMS[dtype]
+    found = algorithm.convolve(x, algorithm.pack(weight), bias)
+    assert found.dtype == dtype
     assert found.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(found.double(), expected, atol=2e-5, rtol=1e-5)
+    assert (found.double() - expected).norm() < error * expected.norm()
 
 
 def test_the_networks_embeddings_move_by_less_than_stated(network):
@@ -89,11 +101,31 @@ def test_copies_transform_their_own_weights(network):
         torch.testing.assert_close(network.infer(EXAMPLES), network(EXAMPLES), atol=1e-5, rtol=1e-5)
 
 
-def test_few_windows_and_other_types_are_computed_directly(network):
+def test_few_windows_are_computed_directly_in_float32(network):
     network.infer(EXAMPLES[:8])
     assert network._winograd is None
-    network.to(torch.bfloat16).infer(EXAMPLES.to(torch.bfloat16))
-    assert network._winograd is None
+
+
+def test_bfloat16_gives_a_window_the_same_alone_and_among_many(network):
+    network.to(torch.bfloat16)
+    if inference_kernels(network.children()) is not ONEDNN_KERNELS:
+        pytest.skip("this processor has no bfloat16")
+    many = network.infer(EXAMPLES)
+    assert network._winograd is not None
+    for n in (1, 3, 16, 33):
+        assert torch.equal(network.infer(EXAMPLES[:n]), many[:n])
+    network.winograd = False
+    direct = network.infer(EXAMPLES)
+    assert not torch.equal(direct, many)
+    assert F.cosine_similarity(many.float(), direct.float()).min() > 0.9999
+
+
+def test_changed_weights_are_noticed_in_bfloat16(network):
+    network.to(torch.bfloat16).infer(EXAMPLES)
+    network.conv3_1.weight.data.mul_(2)
+    with torch.no_grad():
+        found, expected = network.infer(EXAMPLES).float(), network(EXAMPLES).float()
+    assert F.cosine_similarity(found, expected).min() > 0.999
 
 
 def test_only_the_larger_layers_are_transformed(network):

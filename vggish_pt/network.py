@@ -27,9 +27,10 @@ _WINOGRAD_BLOCK_PER_THREAD = 8
 # Elsewhere there is no such cache to stay in; small blocks would only leave the device waiting for its next kernel.
 _DEVICE_BLOCK = 256
 
-# Below so many windows, checking that the transformed weights are still right would cost more than a percent. With many
-# threads the products become too small to share out (measured with two only).
-_WINOGRAD_MIN_WINDOWS = 32
+# In float32, below so many windows, checking that the transformed weights are still right would cost more than a
+# percent. (In bfloat16 one window gains as much as many, and would differ visibly from the same window among many.)
+# With many threads the products become too small to share out (measured with two only).
+_WINOGRAD_MIN_WINDOWS = {torch.float32: 32, torch.bfloat16: 1}
 _WINOGRAD_MAX_THREADS = 8
 
 _BLOCKS = {
@@ -48,8 +49,9 @@ class Network(nn.Module):
         final_relu: whether the embedding goes through a last ReLU (see :class:`vggish_pt.config.VGGishConfig`).
 
     Attributes:
-        winograd: whether :meth:`infer` may use Winograd's convolutions (float32 on the CPU, many windows), which are
-            faster and move embeddings by less than 2e-5. True.
+        winograd: whether :meth:`infer` may use Winograd's convolutions on the CPU, which are faster. In float32, where
+            they are used for many windows, they move embeddings by less than 2e-5; in bfloat16 about as far as bfloat16
+            itself does. True.
     """
 
     def __init__(self, fc_width: int = 4096, final_relu: bool = False) -> None:
@@ -80,16 +82,14 @@ class Network(nn.Module):
             and in blocks of two convolutions each of them after its ReLU (conv3_1, conv3_2, conv4_1, conv4_2).
         """
         # The first layer may be of a wider type than the others; see FirstConv2d.
-        wide, narrow = self.conv1.weight.dtype, self.conv2.weight.dtype
-        x = examples.to(wide)
+        narrow = self.conv2.weight.dtype
+        x = examples.to(self.conv1.weight.dtype)
         for block, names in _BLOCKS.items():
             for name in names:
                 x = kernels.conv(getattr(self, name), x)
-                if name == "conv1" and narrow != wide:
-                    x = x.to(narrow)
                 if name != block:
                     yield name, x
-            x = kernels.pool(x)
+            x = kernels.pool(x).to(narrow)
             yield block, x
 
     def fully_connected(self, features: Tensor, kernels: Kernels = TORCH_KERNELS) -> Iterator[tuple[str, Tensor]]:
@@ -154,8 +154,9 @@ class Network(nn.Module):
         """How to compute so many windows, and how many of them at a time."""
         kernels = inference_kernels(self.children())
         threads = torch.get_num_threads()
-        worth_it = windows >= _WINOGRAD_MIN_WINDOWS and threads <= _WINOGRAD_MAX_THREADS
-        if not (self.winograd and worth_it and kernels is ONEDNN_KERNELS and self.conv2.weight.dtype == torch.float32):
+        dtype = self.conv2.weight.dtype  # float32 or bfloat16 where oneDNN takes the layers
+        worth_it = windows >= _WINOGRAD_MIN_WINDOWS.get(dtype, 1) and threads <= _WINOGRAD_MAX_THREADS
+        if not (self.winograd and worth_it and kernels is ONEDNN_KERNELS):
             return kernels, _CONV_BLOCK if self.conv1.weight.device.type == "cpu" else _DEVICE_BLOCK
         if self._winograd is None or not self._winograd.fits(self.children()):
             self._winograd = WinogradKernels(self.children())

@@ -1,15 +1,20 @@
-"""3x3 convolutions with a quarter of the multiplications: Winograd's F(4x4, 3x3).
+"""3x3 convolutions with a quarter or a third of the multiplications, after Winograd.
 
-A tile of 4x4 outputs needs 6x6 inputs. Tile and kernel are transformed, multiplied element by element (which over all
-channels is 36 matrix products), and transformed back; see Lavin and Gray, "Fast Algorithms for Convolutional Neural
-Networks" (CVPR 2016, arXiv 1509.09308). The transforms evaluate polynomials at five points and infinity. The usual
-points 0, ±1, ±2 make the root mean square error in this network's layers 5 times that of direct convolution in float32;
-0, ±3/4, ±3/2 make it 2.4 times.
+F(4x4, 3x3): a tile of 4x4 outputs needs 6x6 inputs. Tile and kernel are transformed, multiplied element by element
+(which over all channels is 36 matrix products), and transformed back; see Lavin and Gray, "Fast Algorithms for
+Convolutional Neural Networks" (CVPR 2016, arXiv 1509.09308). The transforms evaluate polynomials at five points and
+infinity. The usual points 0, ±1, ±2 make the root mean square error in this network's layers 5 times that of direct
+convolution in float32; 0, ±3/4, ±3/2 make it 2.4 times.
+
+In bfloat16, where the tile is rounded to 8 bits after its transform, F(4x4) would move the embedding too far. F(2x4),
+with 24 products for 8 outputs, moves it about as far as bfloat16 itself does. Its matrices have 8 bits or fewer, so
+they are exact; rounded ones cost more than all other roundings together where activations have a mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,97 +25,128 @@ from torch.nn import functional as F
 from vggish_pt.checkpoints.checksum import crc32c
 from vggish_pt.kernels import OneDnnKernels
 
-POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
-TILE = 4
-_WINDOW = TILE + 2
+POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, 0.75, -0.75, 1.5, -1.5)}
+"""Outputs of a tile along one axis → the points, infinity aside, at which polynomials are evaluated."""
 
 _Matrix = NDArray[np.float64]
 
 
-def transforms(points: tuple[float, ...] = POINTS) -> tuple[_Matrix, _Matrix, _Matrix]:
-    """The matrices of F(4, 3): for signal ``d`` (6,) and kernel ``g`` (3,), ``A @ ((G @ g) * (B @ d))`` is their
-    correlation (4,).
+def transforms(points: tuple[float, ...]) -> tuple[_Matrix, _Matrix, _Matrix]:
+    """The matrices of F(m, 3): for signal ``d`` (m + 2,) and kernel ``g`` (3,), ``A @ ((G @ g) * (B @ d))`` is their
+    correlation (m,).
 
     Args:
-        points: five different numbers at which polynomials are evaluated; infinity is the sixth.
+        points: m + 1 different numbers at which polynomials are evaluated; infinity is one more.
 
     Returns:
-        A (4, 6), G (6, 3) and B (6, 6), float64.
+        A (m, m + 2), G (m + 2, 3) and B (m + 2, m + 2), float64. B holds polynomials with a leading coefficient of 1;
+        what they are divided by is in G.
     """
 
     def evaluate(coefficients: int) -> _Matrix:
         at_infinity = np.eye(coefficients)[-1:]
         return np.vstack([np.vander(np.array(points), coefficients, increasing=True), at_infinity])
 
-    b = np.linalg.inv(evaluate(_WINDOW)).T
-    # Each row of B may be scaled if G's is scaled back; with a smallest entry of 1, neither is lopsided.
-    scale = np.array([1 / np.abs(row[np.abs(row) > 1e-9]).min() for row in b])[:, None]
-    return evaluate(TILE).T, evaluate(3) / scale, b * scale
+    window = len(points) + 1
+    b, divisors = np.zeros((window, window)), np.ones(window)
+    for row, point in enumerate(points):  # the polynomial that is zero at all other points
+        others = [other for other in points if other != point]
+        b[row, : window - 1] = np.poly(others)[::-1]
+        divisors[row] = np.prod([point - other for other in others])
+    b[-1] = np.poly(points)[::-1]
+    return evaluate(window - 2).T, evaluate(3) / divisors[:, None], b
 
 
-def _both_axes(matrix: _Matrix) -> Tensor:
-    return torch.from_numpy(np.kron(matrix, matrix)).float()
+@dataclass(frozen=True)
+class Algorithm:
+    """F(rows x columns, 3x3) in one data type.
 
-
-_A, _G, _B = transforms()
-_INPUT, _OUTPUT = _both_axes(_B), _both_axes(_A)  # (36, 36) and (16, 36)
-
-
-def pack(weight: Tensor) -> Tensor:
-    """Transforms kernels.
-
-    Args:
-        weight: (out, in, 3, 3) float32.
-
-    Returns:
-        (36, out, in) float32.
+    Attributes:
+        rows, columns: outputs of a tile.
+        dtype: of inputs, outputs and transformed kernels.
+        to_tile: transforms a tile's inputs, ((rows + 2) * (columns + 2),) squared.
+        from_tile: gives its outputs, (rows * columns, (rows + 2) * (columns + 2)).
     """
-    g = torch.from_numpy(_G)
-    transformed = torch.einsum("ij,ocjk,lk->iloc", g, weight.detach().double(), g)
-    return transformed.flatten(0, 1).float().contiguous()
+
+    rows: int
+    columns: int
+    dtype: torch.dtype
+    to_tile: Tensor
+    from_tile: Tensor
+
+    @classmethod
+    def make(cls, rows: int, columns: int, dtype: torch.dtype) -> Algorithm:
+        """The algorithm with this module's points."""
+        (a, _, b), (across_a, _, across_b) = transforms(POINTS[rows]), transforms(POINTS[columns])
+        return cls(rows, columns, dtype, _both_axes(b, across_b).to(dtype), _both_axes(a, across_a).to(dtype))
+
+    def pack(self, weight: Tensor) -> Tensor:
+        """Transforms kernels.
+
+        Args:
+            weight: (out, in, 3, 3) floating point.
+
+        Returns:
+            ((rows + 2) * (columns + 2), out, in).
+        """
+        down, across = (torch.from_numpy(transforms(POINTS[size])[1]) for size in (self.rows, self.columns))
+        transformed = torch.einsum("ij,ocjk,lk->iloc", down, weight.detach().double(), across)
+        return transformed.flatten(0, 1).to(self.dtype).contiguous()
+
+    def convolve(self, x: Tensor, packed: Tensor, bias: Tensor) -> Tensor:
+        """Convolution with padding 1, and ReLU; without gradients.
+
+        Args:
+            x: (n, in, height, width), height a multiple of ``rows``, width of ``columns``; fastest in channels_last.
+            packed: kernels as :meth:`pack` gives them.
+            bias: (out,).
+
+        Returns:
+            (n, out, height, width) in channels_last.
+        """
+        n, channels, height, width = x.shape
+        down, across, out = height // self.rows, width // self.columns, packed.shape[1]
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        tiles = padded.unfold(1, self.rows + 2, self.rows).unfold(2, self.columns + 2, self.columns)
+        inputs = tiles.permute(4, 5, 0, 1, 2, 3).reshape(len(packed), -1)  # tiles: (n, down, across, channels, 6, 6)
+        products = _multiply((self.to_tile @ inputs).view(len(packed), -1, channels), packed)
+        outputs = (self.from_tile @ products.view(len(packed), -1)).view(self.rows, self.columns, n, down, across, out)
+        y = outputs.permute(2, 3, 0, 4, 1, 5).reshape(n, height, width, out).add_(bias).relu_()
+        return y.permute(0, 3, 1, 2)
 
 
-def convolve(x: Tensor, packed: Tensor, bias: Tensor) -> Tensor:
-    """Convolution with padding 1, and ReLU; without gradients.
+def _both_axes(down: _Matrix, across: _Matrix) -> Tensor:
+    return torch.from_numpy(np.kron(down, across))
 
-    Args:
-        x: (n, in, height, width) float32, height and width multiples of 4; fastest in channels_last.
-        packed: kernels as :func:`pack` gives them.
-        bias: (out,).
 
-    Returns:
-        (n, out, height, width) in channels_last.
-    """
-    n, channels, height, width = x.shape
-    rows, columns, out = height // TILE, width // TILE, packed.shape[1]
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
-    tiles = padded.unfold(1, _WINDOW, TILE).unfold(2, _WINDOW, TILE)  # (n, rows, columns, channels, 6, 6)
-    transformed = (_INPUT @ tiles.permute(4, 5, 0, 1, 2, 3).reshape(36, -1)).view(36, -1, channels)
-    products = torch.stack(
-        [
-            torch.ops.mkldnn._linear_pointwise(tile, kernel, None, "none", [], "")
-            for tile, kernel in zip(transformed, packed, strict=True)
-        ]
-    )
-    outputs = (_OUTPUT @ products.view(36, -1)).view(TILE, TILE, n, rows, columns, out)
-    y = outputs.permute(2, 3, 0, 4, 1, 5).reshape(n, height, width, out).add_(bias).relu_()
-    return y.permute(0, 3, 1, 2)
+def _multiply(tiles: Tensor, kernels: Tensor) -> Tensor:
+    """(p, n, in) and (p, out, in) → (p, n, out), by oneDNN: float32 in a batch would go to MKL; see kernels.py."""
+    if tiles.dtype == torch.bfloat16:
+        return torch.bmm(tiles, kernels.transpose(1, 2))
+    linear = torch.ops.mkldnn._linear_pointwise
+    return torch.stack([linear(*pair, None, "none", [], "") for pair in zip(tiles, kernels, strict=True)])
+
+
+ALGORITHMS = {
+    torch.float32: Algorithm.make(4, 4, torch.float32),
+    torch.bfloat16: Algorithm.make(2, 4, torch.bfloat16),
+}
 
 
 class WinogradKernels(OneDnnKernels):
-    """oneDNN's operations, with the larger convolutions after Winograd. Float32 on the CPU; for many windows at a time.
+    """oneDNN's operations, with the larger convolutions after Winograd, on the CPU.
 
     Args:
         layers: all layers of the network. Those with at least 128 channels in are transformed here, which takes four
-            times their memory (71 MB in VGGish); smaller ones are faster directly.
+            times their memory in float32 (71 MB in VGGish), 2.7 times in bfloat16 (24 MB); smaller ones are faster
+            directly.
     """
 
     def __init__(self, layers: Iterable[nn.Module]) -> None:
         self._layers = [layer for layer in layers if isinstance(layer, nn.Conv2d) and layer.in_channels >= 128]
         self._checksum = self._current_checksum()
-        self._packed = {
-            id(layer): pack(layer.weight) for layer in self._layers
-        }  # which keeps the layers, and so the ids
+        # _layers keeps the layers, and so their ids.
+        self._packed = {id(layer): ALGORITHMS[layer.weight.dtype].pack(layer.weight) for layer in self._layers}
 
     def fits(self, layers: Iterable[nn.Module]) -> bool:
         """Whether these are the layers that were transformed, their weights as they were, however written to since."""
@@ -121,7 +157,7 @@ class WinogradKernels(OneDnnKernels):
         checksum = 0
         for layer in self._layers:
             stored = layer.weight.detach().permute(0, 2, 3, 1).contiguous()  # no copy in channels_last
-            checksum = crc32c(stored.numpy().data.cast("B"), checksum)
+            checksum = crc32c(stored.view(torch.uint8).numpy().data.cast("B"), checksum)
         return checksum
 
     def conv(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -129,4 +165,4 @@ class WinogradKernels(OneDnnKernels):
         packed = self._packed.get(id(layer))
         if packed is None or layer.bias is None:
             return super().conv(layer, x)
-        return convolve(x, packed, layer.bias)
+        return ALGORITHMS[packed.dtype].convolve(x, packed, layer.bias)

@@ -76,7 +76,7 @@ def text(report: Report) -> str:
         )
     lines.append("A window is 0.96 s of new audio. 'of peak' counts the operations of direct convolutions.")
     if on_cpu:
-        lines.append("From 32 windows on, fp32 uses Winograd's convolutions, which need fewer.")
+        lines.append("fp32 from 32 windows on, and bf16, use Winograd's convolutions, which need fewer.")
 
     lines += ["", f"{'against fp32, direct':<24} {'largest difference':>19} {'lowest cosine':>14}"]
     lines += [f"{d.name:<24} {d.largest:>19.1e} {d.cosine:>14.7f}" for d in report.deviations]

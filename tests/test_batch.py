@@ -139,6 +139,41 @@ def test_passes_copy_nothing_but_what_they_must(small_model, windows, monkeypatc
     assert begun[0][0].data_ptr() == windows[2].data_ptr()
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [(None, [32, 64, 128, 256, 220]), (100, [32, 64, 100] + 5 * [100] + [4]), (8, 87 * [8] + [4])],
+)
+def test_passes_grow_until_they_have_their_size(small_model, monkeypatch, batch_size, sizes):
+    begun: list[int] = []
+
+    class Lane:
+        depth = 0
+
+        def __init__(self, model, settings) -> None:
+            pass
+
+        def begin(self, parts):
+            begun.append(sum(map(len, parts)))
+            return DonePass(begun[-1])
+
+    class DonePass:
+        def __init__(self, count) -> None:
+            self.count = count
+
+        def done(self) -> bool:
+            return True
+
+        def values(self):
+            return torch.zeros(self.count, 128)
+
+    monkeypatch.setattr(batch_module, "make_lane", Lane)
+    batch = Batch(small_model, EmbedSettings(batch_size=batch_size))
+    for _ in range(100):  # however the windows come
+        batch.add(Receiver(), torch.zeros(7, 96, 64))
+    batch.run_all()
+    assert begun == sizes
+
+
 def test_items_on_several_devices(small_model, rng):
     import worker_openers
 

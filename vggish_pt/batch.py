@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 DEFAULT_BATCH_SIZE = 256
 
+# The first pass is this small and each further one twice as large as the one before, up to the batch size: a network that
+# waited for a full pass would idle as long as that takes to read, which for few files is most of the time. The sizes
+# depend on nothing but the count, so that results stay the same bit for bit from run to run.
+_FIRST_PASS = 32
+
 
 class Receiver(Protocol):
     """Who gets the values of windows that were added to a batch."""
@@ -37,13 +42,14 @@ class Batch:
 
     Args:
         models: the model; or the same model on several devices, which get passes in turn.
-        settings: what decides the numbers, and the size of a pass.
+        settings: what decides the numbers, and the size of a pass once the first few are done.
     """
 
     def __init__(self, models: VGGish | Sequence[VGGish], settings: EmbedSettings) -> None:
         self._models = list(models) if isinstance(models, Sequence) else [models]
         self._settings = settings
-        self._size = settings.batch_size or DEFAULT_BATCH_SIZE
+        self._largest = settings.batch_size or DEFAULT_BATCH_SIZE
+        self._size = min(_FIRST_PASS, self._largest)
         self._lanes = [make_lane(model, settings) for model in self._models]
         self._depth = sum(lane.depth for lane in self._lanes)
         self._next = 0
@@ -94,6 +100,7 @@ class Batch:
         begun = self._lanes[self._next].begin([examples for _, examples in taken])
         self._next = (self._next + 1) % len(self._lanes)
         self._count -= self._size - room
+        self._size = min(2 * self._size, self._largest)
         self._running.append((begun, [(record, len(examples)) for record, examples in taken]))
         while len(self._running) > self._depth:
             self._finish_one()

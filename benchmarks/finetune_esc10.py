@@ -34,22 +34,35 @@ from vggish_pt.item import Item
 
 RECIPE = TrainSettings(
     weights="synthetic",
-    head=HeadConfig("linear", features="fused:conv4", dropout=0.2),
-    frozen_blocks=2,
-    epochs=8,
-    batch_size=8,
+    head=HeadConfig("mlp", features="fused:conv4", hidden=512, dropout=0.5),
+    frozen_blocks=3,
+    head_epochs=60,
+    epochs=4,
+    batch_size=16,
     windows=2,
-    lr=5e-4,
+    lr=5e-5,
     backbone_lr_factor=0.2,
     weight_decay=0.05,
-    swa=0.75,
+    swa=0.5,
     keep="last",
     precision="bf16",
     augment=AugmentSettings(gain=6),
 )
-SCRATCH = replace(RECIPE, weights="none", frozen_blocks=0)
+SCRATCH = replace(
+    RECIPE,
+    weights="none",
+    head=HeadConfig("linear", features="fused:conv4", dropout=0.2),
+    frozen_blocks=0,
+    head_epochs=0,
+    epochs=8,
+    batch_size=8,
+    lr=5e-4,
+    swa=0.75,
+)
+HEAD_ALONE = replace(RECIPE, epochs=0)
+RECIPES = {"head alone": HEAD_ALONE, "fine-tuned": RECIPE, "from scratch": SCRATCH}
 PROBES = {"probe, embedding": "embedding", "probe, fused:conv4": "fused:conv4"}
-ARMS = (*PROBES, "fine-tuned", "from scratch")
+ARMS = (*PROBES, *RECIPES)
 COLUMNS = ("arm", "fold", "seed", "accuracy", "seconds")
 
 
@@ -63,7 +76,7 @@ def measure(arm: str, fold: int, seed: int, paths: list[Path], classes: np.ndarr
     """Accuracy on one fold after training on the others."""
     labels = sorted(set(classes))
     examples = [Clip(Item(str(p), i), (label,)) for i, (p, label) in enumerate(zip(paths, classes, strict=True))]
-    settings = replace(RECIPE if arm == "fine-tuned" else SCRATCH, seed=seed)
+    settings = replace(RECIPES[arm], seed=seed)
     backbone = None
     if settings.scratch:  # the same network, so as narrow in the layers that the head does not see
         torch.manual_seed(seed)

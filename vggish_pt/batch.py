@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 DEFAULT_BATCH_SIZE = 256
 
-# The first pass is this small and each further one twice as large as the one before, up to the batch size: a network that
-# waited for a full pass would idle as long as that takes to read, which for few files is most of the time. The sizes
-# depend on nothing but the count, so that results stay the same bit for bit from run to run.
+# The first pass is this small and each further one twice as large as the one before, up to the batch size: a network
+# that waited for a full pass would idle as long as that takes to read, which for few files is most of the time. The
+# sizes depend on nothing but the count, so that results stay the same bit for bit from run to run.
 _FIRST_PASS = 32
 
 

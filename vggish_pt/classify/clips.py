@@ -59,21 +59,28 @@ class ValidationClips(Dataset[Clip]):
         targets: (n, classes) float32.
         numbers: which of the store's waveforms these clips are.
         window: how audio becomes windows.
+
+    Attributes:
+        window: as given.
     """
 
     def __init__(self, store: WaveformStore, targets: Tensor, numbers: Sequence[int], window: WindowSettings) -> None:
         self._store = store
         self._targets = targets
         self._numbers = list(numbers)
-        self._window = window
+        self.window = window
         self._frontend = LogMel()
+
+    def with_window(self, window: WindowSettings) -> ValidationClips:
+        """The same clips, cut otherwise."""
+        return ValidationClips(self._store, self._targets, self._numbers, window)
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def __getitem__(self, place: int) -> Clip:
         number = self._numbers[place]
-        examples = _examples(self._frontend, _padded(self._store[number], self._window), self._window.hop)
+        examples = _examples(self._frontend, _padded(self._store[number], self.window), self.window.hop)
         return Clip(examples, self._targets[place], number)
 
     def batches(self) -> list[list[int]]:
@@ -81,7 +88,7 @@ class ValidationClips(Dataset[Clip]):
         found: list[list[int]] = []
         most = 0
         for place, number in enumerate(self._numbers):
-            windows = count_windows(self._store.lengths[number], self._window.hop, self._window.pad)
+            windows = count_windows(self._store.lengths[number], self.window.hop, self.window.pad)
             most = max(most, windows)
             if not found or most * (len(found[-1]) + 1) > _VALIDATION_WINDOWS:
                 found.append([])

@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from vggish_pt.classify.clips import ClipBatch, EpochBatches, TrainingClips, ValidationClips, collate
+from vggish_pt.classify.head_first import train_head
 from vggish_pt.classify.model import VGGishClassifier
 from vggish_pt.classify.optimization import freeze, make_optimizer, make_schedule, trained_blocks
 from vggish_pt.classify.run import RunFolder
@@ -78,8 +79,8 @@ class _State:
     loss_count: int = 0
     seconds: float = 0.0
     best: list[float] | None = None
-    best_epoch: int = -1
-    better_epoch: int = -1  # when the figure itself was better than ever before
+    best_epoch: int = 0
+    better_epoch: int = 0  # when the figure itself was better than ever before
     stopped: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -99,20 +100,18 @@ def fit(job: Job, watch: Callable[[Event], None]) -> dict[str, Any]:
     from lightning.fabric.strategies import DDPStrategy
 
     settings = job.settings
-    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     many = settings.devices > 1
     strategy: Any = "auto"
     if many:
         # Gradually unfrozen blocks get no gradients at first.
         strategy = DDPStrategy(start_method="spawn", find_unused_parameters=settings.backbone == "gradual")
-    fabric = Fabric(
-        accelerator=job.device.type,
-        devices=settings.devices if job.device.index is None else [job.device.index],
-        strategy=strategy,
-        precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
+    with _quiet_lightning():
+        fabric = Fabric(
+            accelerator=job.device.type,
+            devices=settings.devices if job.device.index is None else [job.device.index],
+            strategy=strategy,
+            precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+        )
         if not many:
             _Loop(fabric, job, watch).run()
         else:
@@ -125,6 +124,23 @@ def fit(job: Job, watch: Callable[[Event], None]) -> dict[str, Any]:
     if metrics is None:
         raise TrainingError(f"{job.run.path}: training ended without results; go on with --resume")
     return metrics
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without its hints and warnings, which are meant for those who call it themselves."""
+    # Which of them a message goes to depends on the parts of Lightning that were imported.
+    loggers = [logging.getLogger(name) for name in ("lightning.fabric", "lightning.pytorch")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class _Sealed:
@@ -156,7 +172,7 @@ class _Loop:
         self.model.to(fabric.device)
         self.optimizer = make_optimizer(self.model, settings)
         steps = math.ceil(len(self.sampler) / settings.accumulate) * settings.epochs
-        self.schedule = make_schedule(self.optimizer, settings, steps, higher_is_better=self.higher)
+        self.schedule = make_schedule(self.optimizer, settings, max(1, steps), higher_is_better=self.higher)
         self.averaged: AveragedModel | None = None
         if settings.average_from is not None:
             self.averaged = AveragedModel(self.model)
@@ -176,8 +192,11 @@ class _Loop:
     def run(self) -> None:
         """Trains to the end."""
         saved = self.job.run.load_checkpoint() if self.job.resume else None
+        head_loss: float | None = None
         if saved is None:
             standardize(self.model, self.job.plain, self.settings.seed, self.fabric.device)
+            if self.settings.head_epochs:
+                head_loss = self._train_head()
         else:
             self._restore(saved)
         freeze(self.model, trained_blocks(self.settings, self.settings.epochs))  # what Fabric shall know of
@@ -191,6 +210,9 @@ class _Loop:
         )
         self.loader = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
         with _writer(self.job.run, self.state.epoch, self.main) as writer:
+            if head_loss is not None:
+                self._record(writer, 0, head_loss, self._validate())
+                self._save()
             while self.state.epoch < self.settings.epochs and not self.state.stopped:
                 self._epoch(writer)
         self._finish()
@@ -203,21 +225,38 @@ class _Loop:
         for batch in self.loader:
             self._step(batch)
         figures = self._validate()
-        rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        self._record(writer, state.epoch + 1, state.loss_sum / max(1, state.loss_count), figures)
         self.schedule.after("epoch", figures.get(self.figure))
-        state.seconds += time.monotonic() - self._begun
-        self._begun = time.monotonic()
-        row = {"epoch": state.epoch + 1, "step": state.step, "train_loss": state.loss_sum / max(1, state.loss_count)}
-        row |= {f"val_{name}": value for name, value in figures.items()}
-        row |= {f"lr_{name}": rate for name, rate in rates.items()} | {"seconds": round(state.seconds, 3)}
-        state.history.append(row)
-        self._judge(figures)
-        if self.main:
-            writer.write(row["epoch"], {name: float(value) for name, value in row.items() if name != "epoch"})
-            self.job.run.write_history(state.history)
-        self._tell("epoch", done=state.epoch + 1, total=self.settings.epochs, row=row)
         state.epoch, state.batch, state.loss_sum, state.loss_count = state.epoch + 1, 0, 0.0, 0
         self._save()
+
+    def _train_head(self) -> float:
+        job = self.job
+        freeze(self.model, ())
+        return train_head(
+            self.model,
+            job.plain,
+            job.targets["training"],
+            self.loss,
+            self.settings,
+            lambda done, total: self._tell("head", done=done, total=total),
+        )
+
+    def _record(self, writer: Any, epoch: int, train_loss: float, figures: dict[str, float]) -> None:
+        """Writes and tells an epoch's row; epoch 0 is the head alone."""
+        state = self.state
+        state.seconds += time.monotonic() - self._begun
+        self._begun = time.monotonic()
+        row = {"epoch": epoch, "step": state.step, "train_loss": train_loss}
+        row |= {f"val_{name}": value for name, value in figures.items()}
+        row |= {f"lr_{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+        row |= {"seconds": round(state.seconds, 3)}
+        state.history.append(row)
+        self._judge(epoch, figures)
+        if self.main:
+            writer.write(epoch, {name: float(value) for name, value in row.items() if name != "epoch"})
+            self.job.run.write_history(state.history)
+        self._tell("epoch", done=epoch, total=self.settings.epochs, row=row)
 
     def _step(self, batch: ClipBatch) -> None:
         settings, state = self.settings, self.state
@@ -270,21 +309,21 @@ class _Loop:
         found = self.validation(self._average() if averaging else self.model)
         return {} if found is None else found.figures
 
-    def _judge(self, figures: dict[str, float]) -> None:
-        """Keeps the weights if they are the best so far, and stops where it has been long since."""
+    def _judge(self, epoch: int, figures: dict[str, float]) -> None:
+        """Keeps the weights of an epoch if they are the best so far, and stops where it has been long since."""
         state, value = self.state, figures.get(self.figure)
         if value is None or not math.isfinite(value):
             return
         # Of equal figures, as accuracies of few clips often are, the one with the lower loss.
         key = [value if self.higher else -value, -figures["loss"]]
         if state.best is None or key[0] > state.best[0]:
-            state.better_epoch = state.epoch
+            state.better_epoch = epoch
         if state.best is None or key > state.best:
-            state.best, state.best_epoch = key, state.epoch
+            state.best, state.best_epoch = key, epoch
             if self.main and self.settings.keep == "best" and self.averaged is None:
                 self.job.run.save_best(self.model.state_dict())
         patience = self.settings.early_stopping
-        if patience and state.epoch - state.better_epoch >= patience:
+        if patience and epoch - state.better_epoch >= patience:
             state.stopped = True
             self._tell("stopped", text=f"no better {self.figure} for {patience} epochs")
 
@@ -333,7 +372,7 @@ class _Loop:
             kept = "last"
         metrics: dict[str, Any] = {
             "kept": kept,
-            "epoch": state.best_epoch + 1 if kept == "best" else state.epoch,
+            "epoch": state.best_epoch if kept == "best" else state.epoch,
             "epochs": state.epoch,
             "steps": state.step,
             "seconds": round(state.seconds, 1),

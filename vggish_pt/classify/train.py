@@ -46,8 +46,8 @@ class Event:
     """What training tells those who watch it.
 
     Attributes:
-        kind: "decoding" and "step" (``done`` of ``total``), "unreadable" (``text``), "resumed" and "epoch" (``row``),
-            "stopped" (``text``).
+        kind: "decoding", "head" and "step" (``done`` of ``total``), "unreadable" (``text``), "resumed" and "epoch"
+            (``row``; epoch 0 is the head alone), "stopped" (``text``).
         done: how many.
         total: of how many.
         row: an epoch's row of ``metrics.csv``.

@@ -79,7 +79,9 @@ class TrainSettings:
         backbone: "whole" trains it all, "frozen" none of it, "gradual" block by block from the top.
         frozen_blocks: so many of the lowest blocks are never trained (conv1, conv2, conv3, conv4, fc).
         unfreeze_at: for "gradual": the epoch at which each block, from the top, begins to be trained.
-        epochs: how often training sees every clip.
+        head_epochs: how often the head alone sees every clip beforehand, on features that are computed once; see
+            :mod:`vggish_pt.classify.head_first`.
+        epochs: how often training sees every clip; 0 for the head alone, with ``head_epochs``.
         batch_size: clips in a step on each device.
         windows: windows taken from a clip in a step, at most; neighbouring ones, from a random place.
         accumulate: batches whose gradients make one step of the optimizer.
@@ -114,6 +116,7 @@ class TrainSettings:
     backbone: BackboneMode = "whole"
     frozen_blocks: int = 0
     unfreeze_at: tuple[int, ...] = (1, 2, 3, 4, 5)
+    head_epochs: int = 0
     epochs: int = 20
     batch_size: int = 8
     windows: int = 3
@@ -144,7 +147,8 @@ class TrainSettings:
         _choice("precision", self.precision, ("fp32", "bf16"))
         _choice("class_weights", self.class_weights, ("none", "balanced"))
         _whole("frozen_blocks", self.frozen_blocks, 0, len(BLOCKS))
-        _whole("epochs", self.epochs, 1, 1_000_000)
+        _whole("head_epochs", self.head_epochs, 0, 1_000_000)
+        _whole("epochs", self.epochs, 0 if self.head_epochs else 1, 1_000_000)
         _whole("batch_size", self.batch_size, 1, 1 << 16)
         _whole("windows", self.windows, 1, 10_000)
         _whole("accumulate", self.accumulate, 1, 10_000)
@@ -164,6 +168,8 @@ class TrainSettings:
             raise SettingsError(f"swa must be from 0 (none) to below 1, not {self.swa!r}")
         if self.weights in SCRATCH and (self.backbone != "whole" or self.frozen_blocks):
             raise SettingsError("random weights that are frozen never learn; train from scratch with backbone=whole")
+        if self.weights in SCRATCH and self.head_epochs:
+            raise SettingsError("on random weights the head has nothing to learn beforehand; leave head_epochs at 0")
 
     @property
     def scratch(self) -> bool:
@@ -178,7 +184,7 @@ class TrainSettings:
     @property
     def average_from(self) -> int | None:
         """The first epoch, counted from 0, whose weights go into the average; None for no average."""
-        return min(self.epochs - 1, math.floor(self.swa * self.epochs)) if self.swa else None
+        return min(self.epochs - 1, math.floor(self.swa * self.epochs)) if self.swa and self.epochs else None
 
 
 def _plain(value: Any) -> Any:

@@ -76,7 +76,10 @@ def train(
     backbone_lr_factor: Annotated[
         float, _option("The backbone's learning rate as a share of the head's.", _MODEL)
     ] = 0.2,
-    epochs: Annotated[int, _option("How often training sees every clip.", _LEARNING, "N")] = 20,
+    head_epochs: Annotated[
+        int, _option("First train the head alone so often, on features computed once: seconds.", _LEARNING, "N")
+    ] = 0,
+    epochs: Annotated[int, _option("How often training sees every clip; 0: the head alone.", _LEARNING, "N")] = 20,
     batch_size: Annotated[int, _option("Clips in a step, on each device.", _LEARNING, "N")] = 8,
     windows: Annotated[int, _option("Windows of a clip in a step, at most.", _LEARNING, "N")] = 3,
     accumulate: Annotated[int, _option("Batches whose gradients make one step.", _LEARNING, "N")] = 1,
@@ -159,6 +162,7 @@ def train(
         backbone=backbone,  # type: ignore[arg-type]
         frozen_blocks=frozen_blocks,
         unfreeze_at=tuple(_numbers("unfreeze-at", unfreeze_at, int)),
+        head_epochs=head_epochs,
         epochs=epochs,
         batch_size=batch_size,
         windows=windows,

@@ -63,6 +63,8 @@ class TrainTable:
             self.note(f"going on at {event.text}, after {event.done} of {event.total} epochs")
         elif event.kind == "stopped":
             self.note(f"stopped early: {event.text}")
+        elif event.kind == "head":
+            self._report(f"the head alone: epoch {event.done} of {event.total}")
         elif event.kind == "step":
             self._report(f"batch {event.done} of {event.total}{self._time_left(event.done, event.total)}")
         elif event.kind == "epoch":
@@ -144,7 +146,8 @@ _NAMES = {
 
 def _line(row: dict[str, Any], total: int) -> str:
     figures = ", ".join(f"{_NAMES[name]} {_figure(row[name])}" for name in _NAMES if name in row and name != "epoch")
-    return f"epoch {row['epoch']} of {total}: {figures}"
+    name = f"epoch {row['epoch']} of {total}" if row["epoch"] else "the head alone"
+    return f"{name}: {figures}"
 
 
 def _figure(value: Any) -> str:

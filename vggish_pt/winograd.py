@@ -13,14 +13,15 @@ they are exact; rounded ones cost more than all other roundings together where a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vggish_pt.checkpoints.checksum import crc32c
 from vggish_pt.kernels import OneDnnKernels
@@ -93,38 +94,81 @@ class Algorithm:
         transformed = torch.einsum("ij,ocjk,lk->iloc", down, weight.detach().double(), across)
         return transformed.flatten(0, 1).to(self.dtype).contiguous()
 
-    def convolve(self, x: Tensor, packed: Tensor, bias: Tensor) -> Tensor:
+    def convolve(
+        self, x: Tensor, packed: Tensor | Sequence[Tensor], bias: Tensor, workspace: Workspace | None = None
+    ) -> Tensor:
         """Convolution with padding 1, and ReLU; without gradients.
 
         Args:
             x: (n, in, height, width), height a multiple of ``rows``, width of ``columns``; fastest in channels_last.
-            packed: kernels as :meth:`pack` gives them.
+            packed: kernels as :meth:`pack` gives them, or each of them in oneDNN's layout.
             bias: (out,).
+            workspace: memory to work in, where there is some from the call before.
 
         Returns:
             (n, out, height, width) in channels_last.
         """
+        workspace = workspace or Workspace()
         n, channels, height, width = x.shape
-        down, across, out = height // self.rows, width // self.columns, packed.shape[1]
-        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        down, across, out, points = height // self.rows, width // self.columns, len(bias), len(packed)
+        padded = workspace.padded(n, height, width, channels, self.dtype)
+        padded[:, 1:-1, 1:-1].copy_(x.permute(0, 2, 3, 1))
         tiles = padded.unfold(1, self.rows + 2, self.rows).unfold(2, self.columns + 2, self.columns)
-        inputs = tiles.permute(4, 5, 0, 1, 2, 3).reshape(len(packed), -1)  # tiles: (n, down, across, channels, 6, 6)
-        products = _multiply((self.to_tile @ inputs).view(len(packed), -1, channels), packed)
-        outputs = (self.from_tile @ products.view(len(packed), -1)).view(self.rows, self.columns, n, down, across, out)
-        y = outputs.permute(2, 3, 0, 4, 1, 5).reshape(n, height, width, out).add_(bias).relu_()
-        return y.permute(0, 3, 1, 2)
+        inputs = workspace.buffer("inputs", (*tiles.shape[4:], n, down, across, channels), self.dtype)
+        inputs.copy_(tiles.permute(4, 5, 0, 1, 2, 3))
+        count = n * down * across
+        transformed = workspace.buffer("transformed", (points, count * channels), self.dtype)
+        torch.mm(self.to_tile, inputs.view(points, -1), out=transformed)
+        products = workspace.buffer("products", (points, count, out), self.dtype)
+        _multiply(transformed.view(points, count, channels), packed, products)
+        outputs = workspace.buffer("inputs", (self.rows * self.columns, count * out), self.dtype)
+        torch.mm(self.from_tile, products.view(points, -1), out=outputs)
+        y = outputs.view(self.rows, self.columns, n, down, across, out).permute(2, 3, 0, 4, 1, 5)
+        return y.reshape(n, height, width, out).add_(bias).relu_().permute(0, 3, 1, 2)
+
+
+class Workspace:
+    """Memory that is used again: fresh memory of this size comes from the system, page by page, at half the time."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[object, Tensor] = {}
+
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A tensor that holds anything. It is good until the next call with this name."""
+        size = math.prod(shape)
+        found = self._buffers.get((name, dtype))
+        if found is None or found.numel() < size:
+            found = self._buffers[name, dtype] = torch.empty(size, dtype=dtype)
+        return found[:size].view(shape)
+
+    def padded(self, n: int, height: int, width: int, channels: int, dtype: torch.dtype) -> Tensor:
+        """A tensor (n, height + 2, width + 2, channels) whose border is zero, if nobody writes to it."""
+        key = (height, width, channels, dtype)
+        found = self._buffers.get(key)
+        if found is None or len(found) < n:
+            found = self._buffers[key] = torch.zeros(n, height + 2, width + 2, channels, dtype=dtype)
+        return found[:n]
 
 
 def _both_axes(down: _Matrix, across: _Matrix) -> Tensor:
     return torch.from_numpy(np.kron(down, across))
 
 
-def _multiply(tiles: Tensor, kernels: Tensor) -> Tensor:
-    """(p, n, in) and (p, out, in) → (p, n, out), by oneDNN: float32 in a batch would go to MKL; see kernels.py."""
-    if tiles.dtype == torch.bfloat16:
-        return torch.bmm(tiles, kernels.transpose(1, 2))
-    linear = torch.ops.mkldnn._linear_pointwise
-    return torch.stack([linear(*pair, None, "none", [], "") for pair in zip(tiles, kernels, strict=True)])
+def _multiply(tiles: Tensor, kernels: Tensor | Sequence[Tensor], out: Tensor) -> None:
+    """(p, n, in) times (p, out, in) → (p, n, out), by oneDNN: float32 in a batch would go to MKL; see kernels.py."""
+    if isinstance(kernels, Tensor) and tiles.dtype == torch.bfloat16:
+        torch.bmm(tiles, kernels.transpose(1, 2), out=out)
+        return
+    for product, tile, kernel in zip(out, tiles, kernels, strict=True):
+        product.copy_(torch.ops.mkldnn._linear_pointwise(tile, kernel, None, "none", [], ""))
+
+
+def _laid_out(packed: Tensor) -> Tensor | list[Tensor]:
+    """Kernels as oneDNN wants them, so that it need not lay them out in every call."""
+    lay_out = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
+    if packed.dtype != torch.float32 or lay_out is None:
+        return packed
+    return [lay_out(kernel) for kernel in packed]
 
 
 ALGORITHMS = {
@@ -139,14 +183,17 @@ class WinogradKernels(OneDnnKernels):
     Args:
         layers: all layers of the network. Those with at least 128 channels in are transformed here, which takes four
             times their memory in float32 (71 MB in VGGish), 2.7 times in bfloat16 (24 MB); smaller ones are faster
-            directly.
+            directly. Each thread that computes keeps some tens of megabytes to work in.
     """
 
     def __init__(self, layers: Iterable[nn.Module]) -> None:
+        self._threads = threading.local()  # a workspace for each thread that computes
         self._layers = [layer for layer in layers if isinstance(layer, nn.Conv2d) and layer.in_channels >= 128]
         self._checksum = self._current_checksum()
         # _layers keeps the layers, and so their ids.
-        self._packed = {id(layer): ALGORITHMS[layer.weight.dtype].pack(layer.weight) for layer in self._layers}
+        self._packed = {
+            id(layer): _laid_out(ALGORITHMS[layer.weight.dtype].pack(layer.weight)) for layer in self._layers
+        }
 
     def fits(self, layers: Iterable[nn.Module]) -> bool:
         """Whether these are the layers that were transformed, their weights as they were, however written to since."""
@@ -165,4 +212,7 @@ class WinogradKernels(OneDnnKernels):
         packed = self._packed.get(id(layer))
         if packed is None or layer.bias is None:
             return super().conv(layer, x)
-        return ALGORITHMS[packed.dtype].convolve(x, packed, layer.bias)
+        workspace: Workspace | None = getattr(self._threads, "workspace", None)
+        if workspace is None:
+            workspace = self._threads.workspace = Workspace()
+        return ALGORITHMS[layer.weight.dtype].convolve(x, packed, layer.bias, workspace)

@@ -17,7 +17,7 @@ from vggish_pt.errors import SettingsError
 from vggish_pt.output.rows import Failure, Layout
 from vggish_pt.output.run_folder import DEFAULT_CHECKPOINT, Pending
 from vggish_pt.output.run_record import Counts, named_inputs
-from vggish_pt.settings import EmbedSettings
+from vggish_pt.settings import EmbedSettings, check_precision
 
 if TYPE_CHECKING:
     from vggish_pt.inputs import Items
@@ -40,7 +40,7 @@ class Job:
         weights: name, folder or Hub repository.
         fmt: the output's format; None: by the ending of ``out``.
         pool: whether a row is a window or a whole input.
-        precision: "fp32" or "bf16".
+        precision: "fp32", "tf32" (on CUDA devices) or "bf16".
         engine: "local" for this machine, "ray" for a Ray cluster.
         device: to compute on; several with commas between them, see :func:`vggish_pt.devices.choose_devices`.
         workers: that decode ahead.
@@ -70,8 +70,7 @@ class Job:
 
     def __post_init__(self) -> None:
         dump.check_pool(self.pool)
-        if self.precision not in ("fp32", "bf16"):
-            raise SettingsError(f"precision must be fp32 or bf16, not {self.precision!r}")
+        check_precision(self.precision)
         if self.engine not in get_args(Engine):
             raise SettingsError(f"engine must be local or ray, not {self.engine!r}")
         if self.actors is not None and self.engine != "ray":
@@ -251,12 +250,12 @@ def _outcomes(
 
 
 def _load(folder: Path, job: Job) -> list[VGGish]:
-    import torch
-
     from vggish_pt.devices import choose_devices, replicas
     from vggish_pt.model import VGGish
+    from vggish_pt.precision import set_precision
 
-    # On a cluster the workers compute; here the model only says what the rows will be.
-    devices = choose_devices("cpu" if job.engine == "ray" else job.device)
+    if job.engine == "ray":  # the workers compute; here the model only says what the rows will be
+        return [VGGish.from_pretrained(folder)]
+    devices = choose_devices(job.device)
     model = VGGish.from_pretrained(folder, device=devices[0])
-    return replicas(model.to(torch.bfloat16) if job.precision == "bf16" else model, devices)
+    return replicas(set_precision(model, job.precision), devices)

@@ -18,6 +18,7 @@ from vggish_pt.first_conv import FirstConv2d
 from vggish_pt.fusion import fuse, over_time
 from vggish_pt.kernels import ONEDNN_KERNELS, TORCH_KERNELS, Kernels, inference_kernels
 from vggish_pt.layers import check_layer, fused_stages
+from vggish_pt.precision import float32_products
 from vggish_pt.winograd import WinogradKernels
 
 # Windows per pass through the convolutions, whose intermediates should stay in the cache. (The fully connected layers
@@ -52,12 +53,14 @@ class Network(nn.Module):
         winograd: whether :meth:`infer` may use Winograd's convolutions on the CPU, which are faster. In float32, where
             they are used for many windows, they move embeddings by less than 2e-5; in bfloat16 about as far as bfloat16
             itself does. True.
+        tf32: whether :meth:`infer` may use TF32 for float32 on a CUDA device. False.
     """
 
     def __init__(self, fc_width: int = 4096, final_relu: bool = False) -> None:
         super().__init__()
         self.final_relu = final_relu
         self.winograd = True
+        self.tf32 = False
         self._winograd: WinogradKernels | None = None
         self.conv1 = FirstConv2d(1, 64, 3, padding=1)
         self.conv2 = nn.Conv2d(64, 128, 3, padding=1)
@@ -140,7 +143,10 @@ class Network(nn.Module):
         Returns:
             As :meth:`forward`.
         """
-        x = self._check(examples)
+        with float32_products(self.conv1.weight.device, tf32=self.tf32):
+            return self._infer(self._check(examples), layer)
+
+    def _infer(self, x: Tensor, layer: str) -> Tensor:
         kernels, size = self._inference_kernels(len(x))
         blocks = torch.split(x, size)
         if stages := fused_stages(check_layer(layer)):

@@ -75,7 +75,7 @@ def outcomes_on_ray(
         items: the inputs, at least one.
         settings: what decides the numbers.
         pool: whether a row is a window or a whole input.
-        precision: of the network, "fp32" or "bf16".
+        precision: of the network, "fp32", "tf32" or "bf16".
         device: "auto" (GPUs if the cluster has any), "cpu" or "cuda".
         actors: how many processes hold the model; None for one on each GPU, or on each four cores.
         workers: threads of each that decode.

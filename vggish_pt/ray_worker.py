@@ -196,6 +196,7 @@ def _load(job: dict[str, Any], config: bytes, weights: Any) -> VGGish:
 
     from vggish_pt.devices import choose_device
     from vggish_pt.model import VGGish
+    from vggish_pt.precision import set_precision
 
     torch.set_num_threads(job["threads"])
     with tempfile.TemporaryDirectory(prefix="vggish_pt-", ignore_cleanup_errors=True) as name:
@@ -207,7 +208,7 @@ def _load(job: dict[str, Any], config: bytes, weights: Any) -> VGGish:
                 f"the weights that {platform.node()} got have the SHA-256 {found}, not {job['digest']}; start again"
             )
         model = VGGish.from_pretrained(folder, device=choose_device(job["device"]))
-    return model.to(torch.bfloat16) if job["precision"] == "bf16" else model
+    return set_precision(model, job["precision"])
 
 
 def encode(block: int, results: Iterable[tuple[int, Outcome]], told: Iterable[str] = ()) -> Any:

@@ -14,6 +14,9 @@ from vggish_pt.windows import Pad, check_pad, hop_frames
 Postprocess = Literal["pca", "uint8"]
 """``"pca"``: whitened and clipped to [-2, 2]. ``"uint8"``: that, quantised as the reference does."""
 
+Precision = Literal["fp32", "tf32", "bf16"]
+"""Of the network's arithmetic; see :func:`vggish_pt.precision.set_precision`."""
+
 MAX_BATCH_SIZE = 1 << 16
 
 
@@ -55,3 +58,13 @@ class EmbedSettings:
             raise SettingsError(f"postprocess must be None, 'pca' or 'uint8', not {self.postprocess!r}")
         if self.postprocess is not None and self.layer != "embedding":
             raise SettingsError(f"postprocess is made for the embedding, not for layer {self.layer!r}; use one of them")
+
+
+def check_precision(precision: str) -> None:
+    """Makes sure that there is such a precision.
+
+    Raises:
+        SettingsError: there is not.
+    """
+    if precision not in (known := get_args(Precision)):
+        raise SettingsError(f"precision must be one of {', '.join(known)}, not {precision!r}")

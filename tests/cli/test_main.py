@@ -78,7 +78,7 @@ def test_help(run_cli: Callable[..., Any]) -> None:
             "embed x --out y --device gpu",
             "device must be auto, cpu, cuda, cuda:N, mps, a list such as cuda:0,cuda:1, or cuda:all, not 'gpu'",
         ),
-        ("embed x --out y --precision fp16", "precision must be fp32 or bf16, not 'fp16'"),
+        ("embed x --out y --precision fp16", "precision must be one of fp32, tf32, bf16, not 'fp16'"),
         ("embed x --out y --batch-size 0", "'--batch-size'"),
         ("embed x --out y --workers -1", "'--workers'"),
         ("inspect", "Missing argument 'INPUT'"),

@@ -73,7 +73,10 @@ def embed(
     ] = "auto",
     precision: Annotated[
         str,
-        typer.Option(help="Of the network's arithmetic; bf16 is faster and less exact.", metavar="fp32|bf16"),
+        typer.Option(
+            help="Of the network's arithmetic; tf32 (on CUDA) and bf16 are faster and less exact.",
+            metavar="fp32|tf32|bf16",
+        ),
     ] = "fp32",
     batch_size: BatchSize = None,
     workers: Annotated[

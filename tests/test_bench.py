@@ -131,7 +131,7 @@ def _rates(**windows: float) -> list[NetworkRate]:
 
 
 def _deviation(cosine: float) -> list[Deviation]:
-    return [Deviation("bf16", 0.01, cosine)]
+    return [Deviation("tf32", 0.001, max(cosine, 0.9999)), Deviation("bf16", 0.01, cosine)]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,8 @@ def _deviation(cosine: float) -> list[Deviation]:
         ({"fp32_16": 100, "bf16_16": 121}, 1.0, ("bf16", 16)),
         ({"fp32_16": 100, "bf16_16": 300}, 0.9998, ("fp32", 16)),
         ({"fp32_16": 100, "bf16_16": 150, "bf16_64": 190}, 0.9999, ("bf16", 64)),
+        ({"fp32_16": 100, "tf32_16": 200, "bf16_16": 300}, 0.9998, ("tf32", 16)),
+        ({"fp32_16": 100, "tf32_16": 200, "bf16_16": 300}, 0.9999, ("bf16", 16)),
     ],
 )
 def test_choice(windows: dict[str, float], cosine: float, expected: tuple[str, int]) -> None:

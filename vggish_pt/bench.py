@@ -28,6 +28,7 @@ from vggish_pt import machine
 from vggish_pt.errors import SettingsError, VGGishError
 from vggish_pt.frontend import LogMel
 from vggish_pt.model import VGGish
+from vggish_pt.precision import float32_products, set_precision
 from vggish_pt.settings import MAX_BATCH_SIZE
 from vggish_pt.timing import rounds, threads
 from vggish_pt.waveform import load_waveform
@@ -43,7 +44,7 @@ _CLIP_SECONDS = 15.0
 _CLIP_RATE = 44_100
 _CHECKED_WINDOWS = 32  # enough for Winograd's convolutions
 
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_TYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 # Shares of the time for host, network and whole; the rest goes to loading and warming up.
 _HOST_SHARE, _NETWORK_SHARE, _WHOLE_SHARE = 0.1, 0.4, 0.1
@@ -67,7 +68,7 @@ class NetworkRate:
     """The network with one choice of settings.
 
     Attributes:
-        precision: "fp32" or "bf16".
+        precision: "fp32", "tf32" (on CUDA devices) or "bf16".
         winograd: whether Winograd's convolutions were allowed.
         batch_size: windows per pass.
         threads: torch's, on the CPU.
@@ -91,7 +92,7 @@ class Deviation:
     """How far one way to compute is from fp32 with direct convolutions, on the sound measured.
 
     Attributes:
-        name: "fp32, Winograd" or "bf16".
+        name: "fp32, Winograd", "tf32" or "bf16".
         largest: largest difference of a value.
         cosine: lowest cosine similarity of an embedding.
     """
@@ -107,7 +108,8 @@ class Recommendation:
 
     Attributes:
         device: as measured.
-        precision: "bf16" where it is at least 1.2 times as fast with a cosine of at least 0.9999, else "fp32".
+        precision: the fastest; other than "fp32" only where it is at least 1.2 times as fast as that, with a cosine of
+            at least 0.9999.
         batch_size: the smallest that is within 3 % of the fastest.
         workers: threads that read ahead, enough for the network not to wait.
         real_time: seconds of audio per second, files to embeddings, measured with these settings.
@@ -177,11 +179,13 @@ def bench(
         files = [Path(audio)] if audio is not None else _generated(Path(folder))
         examples = _examples(model, files[0])  # first of all, as the file may be unreadable
         models = {"fp32": model}
+        if device.type == "cuda":
+            models["tf32"] = set_precision(copy.deepcopy(model), "tf32")
         if machine.has_bfloat16(device):
-            models["bf16"] = copy.deepcopy(model).to(torch.bfloat16)
+            models["bf16"] = set_precision(copy.deepcopy(model), "bf16")
         else:
             notes.append("bf16 was not measured: the processor does not support it")
-        peaks = {precision: machine.peak(_TYPES[precision], device) for precision in models}
+        peaks = {precision: _peak(precision, device) for precision in models}
         host, per_reader = _host(model, files, seconds * _HOST_SHARE)
         deviations = _deviations(models, examples)
         network, left_out = _network(models, examples, sizes, peaks, seconds * _NETWORK_SHARE)
@@ -192,6 +196,11 @@ def bench(
         whole = _whole(models[best.precision], files[0], best, workers, seconds * _WHOLE_SHARE)
     recommended = Recommendation(str(device), best.precision, best.batch_size, workers, whole)
     return Report(facts, model.config.name, peaks, host, network, deviations, recommended, notes)
+
+
+def _peak(precision: str, device: torch.device) -> tuple[float, float]:
+    with float32_products(device, tf32=precision == "tf32"):
+        return machine.peak(_TYPES[precision], device)
 
 
 def generated_sound(seconds: float, seed: int = 0) -> np.ndarray:
@@ -328,10 +337,17 @@ def _choose(network: list[NetworkRate], deviations: list[Deviation]) -> NetworkR
         top = max((rate.windows for rate in rates), default=0.0)
         return next((rate for rate in rates if rate.windows * _WORTH_BATCH >= top), None)
 
-    exact, fast = best("fp32"), best("bf16")
+    exact = best("fp32")
     assert exact is not None
-    worth = fast is not None and fast.windows >= _WORTH_PRECISION * exact.windows and cosines["bf16"] >= _MIN_COSINE
-    return fast if fast is not None and worth else exact
+    others = [best(precision) for precision in _TYPES if precision != "fp32"]
+    worth = [
+        rate
+        for rate in others
+        if rate is not None
+        and rate.windows >= _WORTH_PRECISION * exact.windows
+        and cosines[rate.precision] >= _MIN_COSINE
+    ]
+    return max(worth, key=lambda rate: rate.windows, default=exact)
 
 
 def _whole(model: VGGish, path: Path, rate: NetworkRate, workers: int, seconds: float) -> float:

@@ -193,6 +193,7 @@ def test_what_is_not_a_dump(tmp_path):
     for name, message in (
         ("nothing", "nothing: holds no embeddings"),
         ("sounds", "sounds: holds no embeddings"),
+        ("sounds/a.wav", "a.wav: holds no embeddings"),
         ("nothing.parquet", "nothing.parquet: cannot be read as embeddings"),
         ("x.parquet", "no column 'embedding'"),
         ("objects.npy", "Python objects"),

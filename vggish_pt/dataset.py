@@ -95,6 +95,8 @@ class Dataset:
         path = None if is_address(address) else Path(local_path(address))
         single = Path(address).suffix.lower() in ENDINGS and not (path is not None and path.is_dir())
         folder, _, last = address.rpartition("/")
+        if path is not None and path.is_file() and not single:
+            raise OutputError(f"{self.name}: holds no embeddings; give a folder or file that 'vggish-pt embed' wrote")
         self._single = single
         self._folder = path.parent if path is not None and single else path
         self._store: Store = open_store(address if not single else folder if path is None else str(path.parent))

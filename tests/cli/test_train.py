@@ -45,6 +45,18 @@ def test_folds_and_lines_in_a_log(run_cli, sounds, small_folder, tmp_path):
     assert other.returncode == 2 and "epochs: 2 → 3" in other.stderr
 
 
+def test_the_head_alone_says_nothing_but_what_it_must(run_cli, sounds, small_folder, tmp_path):
+    alone = ("--head", "mlp", "--hidden", "8", "--head-epochs", "30", "--epochs", "0", "--device", "cpu")
+    done = run_cli("train", sounds, "--out", "run", "--weights", small_folder, *alone, "--precision", "bf16")
+    assert done.returncode == 0, done.stderr
+    assert "the head alone: train loss" in done.stderr
+    assert "run: weights of the head alone, of 0 epochs; validation: accuracy" in done.stderr
+    assert "Mixed Precision" not in done.stderr  # Lightning's own remarks
+    again = ("--overwrite", "--quiet", "--precision", "bf16")
+    done = run_cli("train", sounds, "--out", "run", "--weights", small_folder, *alone, *again)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_killed_and_resumed(sounds, small_folder, tmp_path):
     """SIGKILL wherever it is; the weights are those of an undisturbed run, bit for bit."""
     paths = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])

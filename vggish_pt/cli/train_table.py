@@ -84,7 +84,7 @@ class TrainTable:
         names = ("accuracy", "macro_f1", "mean_average_precision")
         figures = ", ".join(f"{_NAMES[n]} {found[n]:.3f}" for n in names if isinstance(found.get(n), float))
         kept = {
-            "best": f"weights of epoch {metrics['epoch']}",
+            "best": f"weights of epoch {metrics['epoch']}" if metrics["epoch"] else "weights of the head alone",
             "last": "weights of the end",
             "averaged": "averaged weights",
         }[metrics["kept"]]

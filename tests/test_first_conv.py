@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vggish_pt import Network, VGGish
+from vggish_pt.waveform import load_waveform
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,17 @@ def test_bfloat16_keeps_quiet_sounds_apart_from_rounding(synthetic):
     rounded.network.conv1.weight.data = rounded.network.conv1.weight.bfloat16().float()
     rounded.to(torch.bfloat16)
     assert cosine(exact, rounded.network.infer(examples.bfloat16())) < 0.9999
+
+
+def test_bfloat16_on_real_clips(golden_model, esc10_dir):
+    """The stated bound, on the weights that move furthest, with Winograd's convolutions and without."""
+    clips = sorted(esc10_dir.rglob("*.ogg"))[::40]
+    examples = torch.cat([golden_model.frontend(load_waveform(clip)) for clip in clips])
+    assert len(examples) >= 50
+    exact = golden_model.network.infer(examples)
+    model = copy.deepcopy(golden_model).to(torch.bfloat16)
+    for model.network.winograd in (True, False):
+        assert cosine(exact, model.network.infer(examples)) > 0.9999
 
 
 @pytest.mark.parametrize(("cast", "first", "others"), [

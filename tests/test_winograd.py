@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vggish_pt import Network
 from vggish_pt.kernels import ONEDNN_KERNELS, inference_kernels
-from vggish_pt.winograd import ALGORITHMS, POINTS, WinogradKernels, transforms
+from vggish_pt.winograd import ALGORITHMS, POINTS, WinogradKernels, Workspace, transforms
 
 EXAMPLES = torch.randn(40, 96, 64, generator=torch.Generator().manual_seed(5))
 
@@ -54,6 +54,23 @@ def test_equals_direct_convolution(network, dtype, error, channels, height, widt
     assert found.dtype == dtype
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert (found.double() - expected).norm() < error * expected.norm()
+
+
+@pytest.mark.parametrize("dtype", ALGORITHMS)
+def test_results_do_not_lie_in_the_workspace(network, dtype):
+    algorithm, workspace = ALGORITHMS[dtype], Workspace()
+    packed = algorithm.pack(torch.ones(8, 8, 3, 3))
+    for n in (1, 3, 2):  # larger, and then smaller again: the border is still zero
+        for size in ((algorithm.rows, algorithm.columns), (8, 8)):
+            first = algorithm.convolve(
+                torch.ones(n, 8, *size, dtype=dtype), packed, torch.zeros(8, dtype=dtype), workspace
+            )
+            kept = first.clone()
+            algorithm.convolve(
+                torch.full((n, 8, *size), 3.0, dtype=dtype), packed, torch.ones(8, dtype=dtype), workspace
+            )
+            assert torch.equal(first, kept)
+            torch.testing.assert_close(kept[:, :, 0, 0], torch.full((n, 8), 32.0, dtype=dtype), rtol=0.02, atol=0)
 
 
 def test_the_networks_embeddings_move_by_less_than_stated(network):

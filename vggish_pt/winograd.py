@@ -123,8 +123,9 @@ class Algorithm:
         _multiply(transformed.view(points, count, channels), packed, products)
         outputs = workspace.buffer("inputs", (self.rows * self.columns, count * out), self.dtype)
         torch.mm(self.from_tile, products.view(points, -1), out=outputs)
-        y = outputs.view(self.rows, self.columns, n, down, across, out).permute(2, 3, 0, 4, 1, 5)
-        return y.reshape(n, height, width, out).add_(bias).relu_().permute(0, 3, 1, 2)
+        y = torch.empty(n, down, self.rows, across, self.columns, out, dtype=self.dtype)
+        y.copy_(outputs.view(self.rows, self.columns, n, down, across, out).permute(2, 3, 0, 4, 1, 5))
+        return y.view(n, height, width, out).add_(bias).relu_().permute(0, 3, 1, 2)
 
 
 class Workspace:

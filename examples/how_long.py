@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 
-# How many times faster than real time one core goes from files to embeddings: 189 and 365 on two cores.
-WHOLE = {"fp32": 189 / 2, "bf16": 365 / 2}
+# How many times faster than real time one core goes from files to embeddings: 144 and 231 on two cores.
+WHOLE = {"fp32": 144 / 2, "bf16": 231 / 2}
 
-# Milliseconds of one core for a second of sound: all, and the network's share at 313 windows a second on two cores.
-ALL_MS, NETWORK_MS = 7.88, 2 * 1000 / 313 / 0.96
-READ = 1000 / (ALL_MS - NETWORK_MS)  # times real time, of one core that decodes, resamples and runs the front end
+# The same for one core that decodes and resamples, for one that runs the front end, and for one that does both.
+DECODE, FRONT_END = 1900, 2904
+READ = 1 / (1 / DECODE + 1 / FRONT_END)
 
 
 def hours_on_cores(audio: float, cores: int, precision: str = "fp32") -> float:

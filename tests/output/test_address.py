@@ -18,7 +18,8 @@ from vggish_pt.output.lock import LOCK_NAME
 
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[str]:
-    pytest.importorskip("s3fs")
+    # Another server's file system, which fsspec keeps by its arguments, would be taken for this one's.
+    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()
     server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -380,7 +380,10 @@ def test_no_orphans(small_folder, tmp_path, ending):
             os.killpg(process.pid, ending)  # as a terminal does
         else:
             process.send_signal(ending)
-        _, err = process.communicate(timeout=60)
+        try:
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()  # else leaving the block would wait for it for ever
         assert all(_gone(pid) for pid in pids)
     assert process.returncode == -ending
     assert err.count("Traceback") == (ending == signal.SIGINT), err  # this process's own, none of the workers'

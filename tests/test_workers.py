@@ -127,16 +127,25 @@ def test_the_same_windows_through_the_wire(small_model, hop):
             receive_message(io.BytesIO(hostile + bytes(100)))
 
 
-def test_pieces_of_several_sources_come_in_turn(small_model):
-    long, short = wav(300, rate=4_000), wav(1.5)
-    tasks = [Task(0, long, "long"), *(Task(i, short, f"{i}") for i in range(1, 30))]
+def test_pieces_of_several_sources_come_in_turn(small_model, tmp_path):
+    long, short, gate = wav(300, rate=4_000), wav(1.5), tmp_path / "gate"
+    first = [tmp_path / "pid1", tmp_path / "pid2"]  # both workers are there before the long one's turn comes
+    tasks = [*(Task(i, Waiting(short, pid, gate), pid.name) for i, pid in enumerate(first, 1)), Task(0, long, "long")]
+    tasks += [Task(i, short, f"{i}") for i in range(3, 30)]
+
+    def open_gate() -> None:
+        while not all(pid.exists() for pid in first):
+            time.sleep(0.01)
+        gate.touch()
+
+    threading.Thread(target=open_gate, daemon=True).start()
     pieces = list(_pieces(iter(tasks), small_model, workers=2, ahead=64))
     of_long = [i for i, piece in enumerate(pieces) if piece.number == 0]
     others = [i for i, piece in enumerate(pieces) if piece.number != 0]
-    assert others[0] < of_long[-1]
+    assert next(i for i, piece in enumerate(pieces) if piece.number >= 3) < of_long[-1]  # it holds up nothing behind it
     assert len(others) == 29
     windows = torch.cat([piece.windows for piece in pieces if piece.number == 0])
-    expected = torch.cat([piece.windows for piece in read(tasks[0], small_model.frontend, EmbedSettings())])
+    expected = torch.cat([piece.windows for piece in read(tasks[2], small_model.frontend, EmbedSettings())])
     assert torch.equal(windows, expected)
 
 

@@ -212,9 +212,10 @@ def test_early_stopping(clips, small_folder, tmp_path):
 
 
 def test_two_devices_side_by_side(clips, small_folder, tmp_path):
-    settings = replace(QUICK, devices=2, epochs=1, batch_size=2, backbone="frozen")
+    settings = replace(QUICK, devices=2, head_epochs=2, epochs=1, batch_size=2, backbone="frozen")
     metrics = run(clips, small_folder, tmp_path / "run", settings)
     assert metrics["steps"] == 2  # 8 clips, 2 devices, 2 clips each
+    assert [row["epoch"] for row in history(tmp_path / "run")] == ["0", "1"]
     assert VGGishClassifier.from_pretrained(tmp_path / "run").labels == LABELS
 
 

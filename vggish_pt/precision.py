@@ -40,7 +40,7 @@ def set_precision(model: VGGish, precision: str) -> VGGish:
 def float32_products(device: torch.device, *, tf32: bool) -> Iterator[None]:
     """Says how float32 is multiplied on a CUDA device, whatever was said before, and puts that back.
 
-    torch lets cuDNN's convolutions use TF32 unless told otherwise, which moves embeddings by a thousandth.
+    torch lets cuDNN's convolutions use TF32 unless told otherwise: 10 bits of mantissa instead of 23.
 
     Args:
         device: where something will be computed; nothing is said for other ones than CUDA's.

@@ -3,8 +3,9 @@
     python benchmarks/finetune_esc10.py FOLDER --out RESULTS
 
 FOLDER holds a folder per class; the first digit of a file's name is its fold. Each fold is predicted by a classifier
-that was trained on the other four. Choices of the recipe below go by folds 1 and 2 (README.md says what else was seen); no run sees
-its test fold before it has ended: there is no early stopping, and the weights of the last epochs are averaged.
+that was trained on the other four. Choices of the recipe below go by folds 1 and 2 (README.md says what else was
+seen); no run sees its test fold before it has ended: there is no early stopping, and the weights of the last epochs are
+averaged.
 
 Results are appended to RESULTS/results.csv, one row for each arm, fold and seed, and those that are there are not
 computed again; so the benchmark can be stopped and started, and run in several processes at once (--arm, --seed).

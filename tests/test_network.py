@@ -25,6 +25,12 @@ def network():
     return Network(fc_width=24).eval()
 
 
+def test_under_autocast_blocks_stay_narrow(network):
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        blocks = dict(network.convolutions(torch.zeros(1, 1, 96, 64)))
+    assert {value.dtype for value in blocks.values()} == {torch.bfloat16}
+
+
 def test_google_size():
     with torch.device("meta"):
         parameters = sum(p.numel() for p in Network().parameters())

@@ -85,14 +85,16 @@ class Network(nn.Module):
             and in blocks of two convolutions each of them after its ReLU (conv3_1, conv3_2, conv4_1, conv4_2).
         """
         # The first layer may be of a wider type than the others; see FirstConv2d.
-        narrow = self.conv2.weight.dtype
-        x = examples.to(self.conv1.weight.dtype)
+        wide, narrow = self.conv1.weight.dtype, self.conv2.weight.dtype
+        x = examples.to(wide)
         for block, names in _BLOCKS.items():
             for name in names:
                 x = kernels.conv(getattr(self, name), x)
                 if name != block:
                     yield name, x
-            x = kernels.pool(x).to(narrow)
+            x = kernels.pool(x)
+            if block == "conv1" and narrow != wide:
+                x = x.to(narrow)
             yield block, x
 
     def fully_connected(self, features: Tensor, kernels: Kernels = TORCH_KERNELS) -> Iterator[tuple[str, Tensor]]:

@@ -54,6 +54,24 @@ class Server:
             self._http.server_close()
 
 
+@contextlib.contextmanager
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server in this process; ImportError without the libraries for one."""
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    # fsspec keeps file systems by their arguments, and would take another server's for this one's.
+    s3fs.S3FileSystem.clear_instance_cache()
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+        server.stop()
+
+
 def send(handler: BaseHTTPRequestHandler, code: int, body: bytes = b"", **headers: str) -> None:
     handler.send_response(code)
     for name, value in {"Content_Length": str(len(body)), **headers}.items():

@@ -11,6 +11,7 @@ import threading
 import time
 import types
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import REPOSITORY
-from loopback import closed_port
+from loopback import closed_port, s3_server
 from worker_openers import Deadly, Failing, Sound, Waiting, Warning_, wav
 
 from vggish_pt import ray_cluster, ray_engine, ray_worker
@@ -302,18 +303,12 @@ def test_weights_on_their_way(small_folder: Path) -> None:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str | None]:
     """The address of an S3 server in this process; None without the libraries for one."""
-    try:
-        import s3fs
-        from moto.server import ThreadedMotoServer
-    except ImportError:
-        yield None
-        return
-    s3fs.S3FileSystem.clear_instance_cache()  # of another server
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(s3_server())
+        except ImportError:
+            address = None
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from audio_files import decode, encode, samples
-from loopback import Answer, Server, closed_port, in_turn, send, status
+from loopback import Answer, Server, closed_port, in_turn, s3_server, send, status
 from tar_files import tar
 
 from vggish_pt import remote
@@ -343,24 +343,17 @@ def test_credentials_stay_out_of_outputs_and_errors(server: Server, quick: None)
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
-    pytest.importorskip("s3fs")
-    server_module = pytest.importorskip("moto.server")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    s3fs = pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
     keys = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "hunter2",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in keys.items():
+    with s3_server() as address, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**keys, "AWS_ENDPOINT_URL": address}.items():
             patch.setenv(name, value)
-        import s3fs
-
-        s3fs.S3FileSystem.clear_instance_cache()
         fs = s3fs.S3FileSystem()
         fs.mkdir("bucket")
         for name in ("d/a.wav", "d/e/b.wav", "d/c d.wav", "d/notes.txt"):
@@ -368,8 +361,6 @@ def s3() -> Iterator[Any]:
         fs.pipe_file("bucket/m.csv", b"path,start,label\nd/a.wav,1,dog\ns3://bucket/d/c d.wav,,cat\n")
         fs.pipe_file("bucket/s-000.tar", tar(("x.wav", WAV), ("x.txt", b"t"), ("y.wav", WAV)))
         yield fs
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 def test_s3(s3: Any) -> None:

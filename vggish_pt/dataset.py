@@ -95,12 +95,13 @@ class Dataset:
         path = None if is_address(address) else Path(local_path(address))
         single = Path(address).suffix.lower() in ENDINGS and not (path is not None and path.is_dir())
         folder, _, last = address.rpartition("/")
-        if path is not None and path.is_file() and not single:
-            raise OutputError(f"{self.name}: holds no embeddings; give a folder or file that 'vggish-pt embed' wrote")
         self._single = single
         self._folder = path.parent if path is not None and single else path
         self._store: Store = open_store(address if not single else folder if path is None else str(path.parent))
-        found = self._store.names() if not single else [last if path is None else path.name]
+        if single:
+            found = [last if path is None else path.name]
+        else:
+            found = [] if path is not None and path.is_file() else self._store.names()
         self.run: dict[str, Any] | None = None
         if not single and RUN_NAME in found:
             with self._store.open(RUN_NAME) as file:

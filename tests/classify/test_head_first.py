@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from training_runs import Clip, Killed, history, weights
 
 from vggish_pt import VGGish
 from vggish_pt.classify import HeadConfig, VGGishClassifier
@@ -24,16 +24,6 @@ MEMORY = RunOptions(device="cpu", cache="memory")
 ALONE = TrainSettings(
     head=HeadConfig("mlp", features="fused:conv2", hidden=16, dropout=0.3), head_epochs=12, epochs=0, windows=2
 )
-
-
-@dataclass(frozen=True)
-class Clip:
-    item: Item
-    labels: tuple[str, ...]
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +46,6 @@ def run(clips, small_folder, out: Path, settings: TrainSettings = ALONE, **more)
     return train(clips[:12], clips[12:], LABELS, out, settings, backbone=backbone, options=MEMORY, **more)
 
 
-def history(folder: Path) -> list[dict[str, str]]:
-    with (folder / "logs" / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
-
-
 @pytest.mark.parametrize("kind", ["linear", "mlp", "attention"])
 def test_the_head_learns_and_the_backbone_stays(clips, small_folder, tmp_path, kind):
     told = []
@@ -80,7 +65,7 @@ def test_the_head_learns_and_the_backbone_stays(clips, small_folder, tmp_path, k
 def test_same_seed_same_result(clips, small_folder, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(clips, small_folder, tmp_path / name, replace(ALONE, seed=seed))
-    a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
+    a, b, c = (weights(tmp_path / name) for name in "abc")
     assert a == b != c
 
 
@@ -98,8 +83,7 @@ def test_killed_and_resumed(clips, small_folder, tmp_path, place):
     run(clips, small_folder, tmp_path / "run", settings, resume=True)
     assert history(tmp_path / "run") == history(tmp_path / "whole")
     assert [row["epoch"] for row in history(tmp_path / "run")] == ["0", "1", "2"]
-    found, expected = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "whole"))
-    assert found == expected
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
 def test_the_head_alone_is_kept_where_it_is_best(clips, small_folder, tmp_path):

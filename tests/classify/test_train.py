@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from training_runs import Clip, Killed, history, weights
 
 from vggish_pt import VGGish
 from vggish_pt.classify import HeadConfig, VGGishClassifier
@@ -33,12 +34,6 @@ QUICK = TrainSettings(
 MEMORY = RunOptions(device="cpu", cache="memory")
 
 
-@dataclass(frozen=True)
-class Clip:
-    item: Item
-    labels: tuple[str, ...]
-
-
 def tone(label: str, seed: int, seconds: float = 1.2) -> np.ndarray:
     rng = np.random.default_rng(seed)
     frequency = rng.uniform(2500, 5000) if label == "high" else rng.uniform(150, 500)
@@ -58,10 +53,6 @@ def clips(tmp_path_factory) -> list[Clip]:
     return made
 
 
-class Killed(Exception):
-    pass
-
-
 def killed_at(step: int):
     def watch(event: Event) -> None:
         if event.kind == "step" and event.done == step:
@@ -74,15 +65,6 @@ def run(clips, small_folder, out: Path, settings: TrainSettings = QUICK, **more)
     backbone = VGGish.from_pretrained(small_folder)
     options = more.pop("options", MEMORY)
     return train(clips[:8], clips[8:], LABELS, out, settings, backbone=backbone, options=options, **more)
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "model.safetensors").read_bytes()
-
-
-def history(folder: Path) -> list[dict[str, str]]:
-    with (folder / "logs" / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")

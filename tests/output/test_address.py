@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import folder_runs as local
+import loopback
 import pytest
 
 from vggish_pt import output
@@ -18,13 +19,10 @@ from vggish_pt.output.lock import LOCK_NAME
 
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[str]:
-    # Another server's file system, which fsspec keeps by its arguments, would be taken for this one's.
-    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    with loopback.s3_server() as address:
+        yield address
 
 
 @pytest.fixture(params=["s3", "memory", "dir"])

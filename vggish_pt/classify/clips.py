@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
 from vggish_pt import constants as c
@@ -39,14 +39,16 @@ class ClipBatch(NamedTuple):
     numbers: Tensor
 
 
+def fill_up(clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Windows of clips, each (w, ...) → (b, most, ...), zero where a clip has fewer, and which there are (b, most)."""
+    filled: Tensor = nn.utils.rnn.pad_sequence(list(clips), batch_first=True)
+    counts = torch.tensor([len(clip) for clip in clips])
+    return filled, torch.arange(filled.shape[1]) < counts[:, None]
+
+
 def collate(clips: Sequence[Clip]) -> ClipBatch:
     """Clips of different lengths → a batch, filled up with zeros where the mask is False."""
-    most = max(len(clip.examples) for clip in clips)
-    examples = torch.zeros(len(clips), most, c.EXAMPLE_FRAMES, c.MEL_BANDS)
-    mask = torch.zeros(len(clips), most, dtype=torch.bool)
-    for row, clip in enumerate(clips):
-        examples[row, : len(clip.examples)] = clip.examples
-        mask[row, : len(clip.examples)] = True
+    examples, mask = fill_up([clip.examples for clip in clips])
     targets = torch.stack([clip.target for clip in clips])
     return ClipBatch(examples, mask, targets, torch.tensor([clip.number for clip in clips]))
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vggish_pt.classify.augment import derived, mixing_share
-from vggish_pt.classify.clips import ValidationClips
+from vggish_pt.classify.clips import ValidationClips, fill_up
 from vggish_pt.classify.model import VGGishClassifier
+from vggish_pt.classify.optimization import decay_groups
 from vggish_pt.classify.train_settings import TrainSettings
 from vggish_pt.classify.validate import Loss
 from vggish_pt.errors import TrainingError
@@ -64,11 +64,7 @@ def train_head(
     chosen, features = _features(model, clips, settings)
     targets = targets[chosen]
     steps = math.ceil(len(features) / _BATCH)
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.head.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in model.head.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=_LR)
+    optimizer = torch.optim.AdamW(decay_groups(list(model.head.parameters()), settings.weight_decay), lr=_LR)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, _LR, total_steps=steps * settings.head_epochs, pct_start=0.1
     )
@@ -124,11 +120,7 @@ def _batches(
     order = rng.permutation(len(features))
     for start in range(0, len(order), _BATCH):
         places = order[start : start + _BATCH]
-        drawn = [_draw(features[place], settings.windows, rng) for place in places]
-        x = torch.zeros(len(places), max(map(len, drawn)), drawn[0].shape[1])
-        mask = torch.zeros(x.shape[:2], dtype=torch.bool)
-        for row, windows in enumerate(drawn):
-            x[row, : len(windows)], mask[row, : len(windows)] = windows, True
+        x, mask = fill_up([_draw(features[place], settings.windows, rng) for place in places])
         y = targets[places]
         share = torch.tensor([mixing_share(_MIXUP, rng) for _ in places]).float()[:, None]
         partner = torch.from_numpy(rng.permutation(len(places)))

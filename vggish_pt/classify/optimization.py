@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,14 +67,18 @@ def parameter_groups(model: VGGishClassifier, settings: TrainSettings) -> list[d
             ("head", list(model.head.parameters()), settings.lr),
         ]
     )
-    groups = []
-    for name, parameters, lr in parts:
-        for decayed in (True, False):
-            chosen = [p for p in parameters if (p.ndim > 1) == decayed]
-            if chosen:
-                decay = settings.weight_decay if decayed else 0.0
-                groups.append({"params": chosen, "lr": lr, "weight_decay": decay, "name": name})
-    return groups
+    return [
+        {**group, "lr": lr, "name": name}
+        for name, parameters, lr in parts
+        for group in decay_groups(parameters, settings.weight_decay)
+    ]
+
+
+def decay_groups(parameters: Sequence[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters for an optimizer: weights, which are decayed, and biases and norms, which are not."""
+    weights, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 def optimizer_names() -> list[str]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from vggish_pt.classify.classifiers import check_classifier, class_scores, gives_probabilities, make_classifier
 from vggish_pt.classify.features import FeatureExtractor, FeatureSettings
 from vggish_pt.classify.probe import Fitted, network_digest
+from vggish_pt.config import check_format_version
 from vggish_pt.errors import CheckpointError, OutputError, SettingsError, VGGishError, WeightsError
 from vggish_pt.item import Item
 from vggish_pt.optional import require
@@ -227,12 +228,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise CheckpointError(f"{path}: no probe's settings; the folder is damaged, or something else")
-    version = config.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: written by a newer vggish_pt (format {version}, this one reads up to {FORMAT_VERSION}); upgrade "
-            "with: pip install --upgrade vggish_pt"
-        )
+    check_format_version(config, FORMAT_VERSION, str(path))
     try:
         labels, dimensions, versions = config["labels"], config["dimensions"], config["versions"]
         settings = FeatureSettings.from_dict(config["features"])

@@ -1,0 +1,28 @@
+"""What tests of training share: clips, a run that is killed, and what a run folder tells."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from vggish_pt.item import Item
+
+
+@dataclass(frozen=True)
+class Clip:
+    item: Item
+    labels: tuple[str, ...]
+
+
+class Killed(Exception):
+    pass
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / "logs" / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]

@@ -89,6 +89,15 @@ def test_same_seed_same_sound():
     assert not torch.equal(first, other)
 
 
+def test_only_the_families_asked_for_are_drawn():
+    recipe = sounds.draw(200, generator(), ("engine", "voice"))
+    names = list(sounds.FAMILIES)
+    assert set(recipe.family.unique().tolist()) == {-1, names.index("engine"), names.index("voice")}
+    every, same = sounds.draw(50, generator()), sounds.draw(50, generator(), tuple(sounds.FAMILIES))
+    assert torch.equal(every.family, same.family)
+    assert set(every.family.unique().tolist()) == {-1, *range(len(names))}
+
+
 def test_perturbing_stays_in_range_and_keeps_the_families():
     recipe = sounds.draw(200, generator())
     moved = sounds.perturb(recipe, 0.1, 0.6, generator(1))

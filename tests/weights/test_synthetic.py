@@ -138,6 +138,29 @@ def test_resuming_with_other_settings_is_refused(tmp_path):
     assert "other settings" in failure.value.stderr
 
 
+def test_families_left_out_are_part_of_the_recipe(tmp_path):
+    run_pretrain(tmp_path / "model", "--without", "voice,engine", "--steps", "2")
+    config = storage.read_config(tmp_path / "model")
+    assert config.source["without"] == "voice,engine"
+    assert "--without voice,engine" in config.source["command"]
+    for wrong, word in (("choir", "choir"), (",".join(sounds.FAMILIES), "no family")):
+        with pytest.raises(subprocess.CalledProcessError) as failure:
+            run_pretrain(tmp_path / "other", "--without", wrong)
+        assert failure.value.returncode == 2
+        assert word in failure.value.stderr
+
+
+@pytest.mark.parametrize("projection", ["none", "mlp"])
+def test_what_the_loss_compares(projection):
+    torch.manual_seed(0)
+    trainee = recipe.Trainee(16, projection).eval()
+    examples = torch.randn(5, 96, 64)
+    with torch.inference_mode():
+        same = torch.equal(trainee(examples), trainee.embed(examples))
+    assert same == (projection == "none")
+    assert trainee(examples).shape == (5, 128)
+
+
 def test_folding_the_normalisation_changes_nothing():
     torch.manual_seed(0)
     trainee = recipe.Trainee(16)

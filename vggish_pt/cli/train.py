@@ -203,7 +203,9 @@ def train(
     from vggish_pt.classify.parts import choose_parts, describe
     from vggish_pt.classify.run_options import RunOptions
     from vggish_pt.cli.train_table import TrainTable
+    from vggish_pt.memory import keep_freed_memory
 
+    keep_freed_memory()
     options = RunOptions(
         device=device, workers=workers, cache=cache, checkpoint_seconds=checkpoint, skip_unreadable=skip_unreadable
     )

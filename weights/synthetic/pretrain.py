@@ -5,7 +5,8 @@
 Contrastive learning on pairs (Cherep and Singh, "Contrastive Learning from Synthetic Audio Doppelgängers", ICLR
 2025, arXiv 2406.05923): the two views of a pair are one recipe of :mod:`sounds` and a slightly moved copy of it,
 each rendered anew. The network learns to find a clip's partner among all other clips of the batch (NT-Xent; Chen et
-al., ICML 2020, arXiv 2002.05709). The projection on top of the embedding is thrown away in the end.
+al., ICML 2020, arXiv 2002.05709), by the embedding itself: on a projection that is thrown away in the end, as is
+usual, the embedding came out worse (README.md beside this file).
 
 While training, each layer is followed by batch normalisation, which is then folded into the layer's weights: the
 result is the package's plain network. PCA and whitening are fitted on embeddings of further synthetic clips.
@@ -20,12 +21,13 @@ import argparse
 import csv
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from sounds import draw, perturb, render
+from sounds import FAMILIES, draw, perturb, render
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,6 +35,7 @@ from vggish_pt import __version__
 from vggish_pt import constants as c
 from vggish_pt.config import VGGishConfig
 from vggish_pt.frontend import LogMel
+from vggish_pt.memory import keep_freed_memory
 from vggish_pt.network import Network
 from vggish_pt.storage import write_model
 
@@ -45,18 +48,25 @@ def _layer(network: Network, name: str) -> nn.Conv2d | nn.Linear:
 
 
 class Trainee(nn.Module):
-    """The package's network with batch normalisation after each layer, and a projection for the loss."""
+    """The package's network with batch normalisation after each layer, and what the loss compares.
 
-    def __init__(self, fc_width: int) -> None:
+    Args:
+        fc_width: width of the fully connected layers.
+        projection: ``none``, the loss compares embeddings; ``mlp``, it compares what a hidden layer of 512 makes of
+            them.
+    """
+
+    def __init__(self, fc_width: int, projection: str = "none") -> None:
         super().__init__()
         self.network = Network(fc_width)
         self.norms = nn.ModuleDict({name: nn.BatchNorm2d(channels) for name, channels in CONVOLUTIONS.items()})
         for name, width in (("fc1", fc_width), ("fc2", fc_width)):
             self.norms[name] = nn.BatchNorm1d(width)
         self.norms["embedding"] = nn.BatchNorm1d(c.EMBEDDING_SIZE, affine=False)
-        self.projection = nn.Sequential(
-            nn.Linear(c.EMBEDDING_SIZE, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128)
-        )
+        self.projection: nn.Module = nn.Identity()
+        if projection == "mlp":
+            hidden = nn.Linear(c.EMBEDDING_SIZE, 512, bias=False)
+            self.projection = nn.Sequential(hidden, nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128))
         for name in self.norms:
             layer = _layer(self.network, name)
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -101,10 +111,19 @@ class Sounds:
         device: where to synthesise.
         layers: how far a view's layers move from the other view's, see :func:`sounds.perturb`.
         clips: the same for room, equaliser, noise and level.
+        families: of sources.
     """
 
-    def __init__(self, pairs: int, seed: int, device: torch.device, layers: float, clips: float) -> None:
-        self.pairs, self.seed, self.layers, self.clips = pairs, seed, layers, clips
+    def __init__(
+        self,
+        pairs: int,
+        seed: int,
+        device: torch.device,
+        layers: float,
+        clips: float,
+        families: Sequence[str] = tuple(FAMILIES),
+    ) -> None:
+        self.pairs, self.seed, self.layers, self.clips, self.families = pairs, seed, layers, clips, families
         self.generator = torch.Generator(device)
         self.frontend = LogMel(torch.float32)
 
@@ -112,7 +131,7 @@ class Sounds:
     def __getitem__(self, number: int) -> Tensor:
         """Batch ``number``: (2 * pairs, 96, 64), the second views after the first."""
         self.generator.manual_seed(self.seed * 1_000_003 + number)
-        first = draw(self.pairs, self.generator)
+        first = draw(self.pairs, self.generator, self.families)
         second = perturb(first, self.layers, self.clips, self.generator)
         waves = [render(recipe, self.generator) for recipe in (first, second)]
         examples: Tensor = self.frontend(torch.cat(waves))
@@ -149,7 +168,7 @@ def fit_pca(network: Network, examples: Tensor) -> dict[str, np.ndarray[Any, Any
 def recipe_of(args: argparse.Namespace) -> dict[str, int | float | str]:
     """The settings that make the result what it is."""
     elsewhere = ("out", "state", "stop_at", "save_every", "dtype", "pca_batches")
-    return {name: value for name, value in vars(args).items() if name not in elsewhere}
+    return {name: value for name, value in vars(args).items() if name not in elsewhere and value is not None}
 
 
 def train(trainee: Trainee, sounds: Sounds, args: argparse.Namespace, device: torch.device) -> bool:
@@ -231,27 +250,35 @@ def main() -> None:
     parser.add_argument("--state", type=Path, help="folder of the run's state and log; default: OUT with .run added")
     parser.add_argument("--stop-at", type=int, help="stop after this step, to go on later")
     parser.add_argument("--save-every", type=int, default=50, help="steps between saved states")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--pairs", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fc-width", type=int, default=256)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--weight-decay", type=float, default=0.01)
+    parser.add_argument("--projection", choices=("none", "mlp"), default="none", help="between embedding and loss")
+    parser.add_argument("--lr", type=float, default=4e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.2)
     parser.add_argument("--temperature", type=float, default=0.1)
     parser.add_argument("--move-layers", type=float, default=0.1)
     parser.add_argument("--move-clips", type=float, default=0.3)
+    parser.add_argument("--without", metavar="FAMILY,...", help="families of sources to leave out")
     parser.add_argument("--pca-batches", type=int, default=16)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the file's weights")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    families = [name for name in FAMILIES if name not in (args.without or "").split(",")]
+    if unknown := set(filter(None, (args.without or "").split(","))) - set(FAMILIES):
+        parser.error(f"no family {sorted(unknown)[0]!r}; there are {', '.join(FAMILIES)}")
+    if not families:
+        parser.error("--without leaves no family")
     args.state = args.state or args.out.with_name(args.out.name + ".run")
 
+    keep_freed_memory()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainee = Trainee(args.fc_width).to(device)
-    sounds = Sounds(args.pairs, args.seed, device, args.move_layers, args.move_clips)
+    trainee = Trainee(args.fc_width, args.projection).to(device)
+    sounds = Sounds(args.pairs, args.seed, device, args.move_layers, args.move_clips, families)
     if train(trainee, sounds, args, device):
         finish(trainee, sounds, args, device)
 

@@ -15,7 +15,7 @@ clip's end comes in at its start, as if the sound had gone on before.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -293,10 +293,11 @@ def _layers(family: Tensor, knobs: Tensor, samples: int, generator: Generator) -
     return out / out.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
 
 
-def draw(batch: int, generator: Generator) -> Recipe:
-    """Random recipes for ``batch`` clips of one to three layers each."""
+def draw(batch: int, generator: Generator, families: Sequence[str] = tuple(FAMILIES)) -> Recipe:
+    """Random recipes for ``batch`` clips of one to three layers each, of the given families."""
     device = generator.device
-    family = torch.randint(len(FAMILIES), (batch, MAX_LAYERS), generator=generator, device=device)
+    numbers = torch.tensor([list(FAMILIES).index(name) for name in families], device=device)
+    family = numbers[torch.randint(len(numbers), (batch, MAX_LAYERS), generator=generator, device=device)]
     present = torch.rand(batch, MAX_LAYERS, generator=generator, device=device)
     wanted = torch.tensor([1.0, 0.5, 0.2][:MAX_LAYERS], device=device)
     return Recipe(

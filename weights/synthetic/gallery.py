@@ -1,0 +1,73 @@
+"""A picture of what the generator makes: spectrograms of each family of sources, and of pairs of views.
+
+    python weights/synthetic/gallery.py --out docs/synthetic_sounds.png [--wav FOLDER]
+
+Upper rows: a family each, clips of one layer. Last two rows: mixtures as the model is trained on, and below each
+its partner. ``--wav`` also writes the clips, to listen to.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from sounds import FAMILIES, Recipe, draw, perturb, render
+from torch import Tensor
+
+from vggish_pt.constants import SAMPLE_RATE
+from vggish_pt.frontend import LogMel
+
+COLUMNS = 6
+
+
+def of_family(number: int, generator: torch.Generator) -> Recipe:
+    """Clips of one layer each, without much noise, room or colour, so that the source is seen."""
+    recipe = draw(COLUMNS, generator)
+    recipe.family[:] = -1
+    recipe.family[:, 0] = number
+    recipe.clips[:] = torch.tensor([0.5] * 5 + [0.2, 0.3, 0.0, 0.5, 0.0] + [0.5] * 6)
+    return recipe
+
+
+def rows(seed: int) -> dict[str, Tensor]:
+    """Label → (COLUMNS, samples)."""
+    generator = torch.Generator().manual_seed(seed)
+    out = {name: render(of_family(number, generator), generator) for number, name in enumerate(FAMILIES)}
+    recipe = draw(COLUMNS, generator)
+    out["mixtures"] = render(recipe, generator)
+    out["partners"] = render(perturb(recipe, 0.1, 0.3, generator), generator)
+    return out
+
+
+def main() -> None:
+    """The command line."""
+    import matplotlib.pyplot as plt
+    import soundfile
+    from PIL import Image
+
+    parser = argparse.ArgumentParser(description="Draws what the generator makes.")
+    parser.add_argument("--out", type=Path, required=True, help="the picture to write")
+    parser.add_argument("--wav", type=Path, help="folder for the clips")
+    parser.add_argument("--seed", type=int, default=3)
+    args = parser.parse_args()
+    made, frontend = rows(args.seed), LogMel(torch.float32)
+    figure, axes = plt.subplots(len(made), COLUMNS, figsize=(10, 13), dpi=72, sharex=True, sharey=True)
+    for (name, waves), line in zip(made.items(), axes, strict=True):
+        for column, (example, axis) in enumerate(zip(frontend(waves)[:, 0], line, strict=True)):
+            axis.imshow(np.asarray(example).T, origin="lower", aspect="auto", vmin=-4.6, vmax=3, cmap="magma")
+            axis.set(xticks=[], yticks=[])
+            if args.wav:
+                args.wav.mkdir(parents=True, exist_ok=True)
+                soundfile.write(args.wav / f"{name}-{column + 1}.wav", waves[column].numpy(), SAMPLE_RATE)
+        line[0].set_ylabel(name)
+    figure.supxlabel("0.96 s, left to right; 64 mel bands, 125 to 7500 Hz, bottom to top", fontsize=9, y=0.002)
+    figure.tight_layout(pad=0.3, rect=(0, 0.015, 1, 1))
+    figure.canvas.draw()
+    # Noise does not compress; few colours do.
+    Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]).quantize(24).save(args.out, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

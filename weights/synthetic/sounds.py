@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from vggish_pt.constants import EXAMPLE_SAMPLES, SAMPLE_RATE
 
 MAX_LAYERS = 3
-LAYER_KNOBS = 32
+LAYER_KNOBS = 40
 CLIP_KNOBS = 16
 TAU = 2 * math.pi
 
@@ -242,6 +242,11 @@ def _convolve(x: Tensor, kernel: Tensor) -> Tensor:
     return out
 
 
+def _rms(x: Tensor) -> Tensor:
+    """(n, T) → (n, 1), never 0."""
+    return x.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
+
+
 def _clock(knobs: Knobs, rows: int, samples: int, generator: Generator) -> tuple[Clock, Tensor]:
     """The rhythm of layers, and their envelope (rows, T)."""
     device = generator.device
@@ -275,12 +280,26 @@ def _filter(knobs: Knobs, frequency: Tensor) -> Tensor:
     return torch.pow(10, level.clamp(min=-80) / 20)
 
 
+def _motion(knobs: Knobs, clock: Clock, frequency: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a layer's filter moves to: further gains (n, F), and how much of the way it has gone (n, T).
+
+    It moves over each event, or wanders: what starts as a thud ends as a hiss, and the reverse.
+    """
+    octave = torch.log2(frequency.clamp(min=20) / 1000)
+    height, centre, width = knobs.linear(-1, 1) ** 3 * 30, knobs.linear(-3, 2.8), knobs.log(0.3, 2)
+    tilt, wanders = knobs.linear(-1, 1) ** 3 * 8, knobs.chance(0.3)
+    level = height * torch.exp(-(((octave - centre) / width) ** 2)) + tilt * octave
+    within = (clock.since / clock.length).clamp(max=1)
+    share = (1 - wanders) * within + wanders * (0.5 + 0.5 * clock.wander(5))
+    return torch.pow(10, level.clamp(-60, 40) / 20), share
+
+
 def _layers(family: Tensor, knobs: Tensor, samples: int, generator: Generator) -> Tensor:
     """Renders layers: (n,) family and (n, LAYER_KNOBS) → (n, samples), each with an RMS of 1."""
     device = generator.device
     out = torch.zeros(len(family), samples, device=device)
     frequency = torch.fft.rfftfreq(samples, 1 / SAMPLE_RATE, device=device)
-    shared = 18  # knobs of rhythm and filter; the next are the source's own, the last is the layer's level
+    shared = 23  # knobs of rhythm and filter; the next are the source's own, the last is the layer's level
     for number, source in enumerate(FAMILIES.values()):
         rows = (family == number).nonzero()[:, 0]
         if len(rows) == 0:
@@ -289,8 +308,11 @@ def _layers(family: Tensor, knobs: Tensor, samples: int, generator: Generator) -
         clock, envelope = _clock(common, len(rows), samples, generator)
         spectrum = torch.fft.rfft(source(Knobs(knobs[rows, shared:]), clock)) * _filter(common, frequency)
         spectrum[:, 0] = 0
-        out[rows] = torch.fft.irfft(spectrum, n=samples) * envelope
-    return out / out.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
+        further, share = _motion(common, clock, frequency)
+        here, there = (torch.fft.irfft(each, n=samples) for each in (spectrum, spectrum * further))
+        there = there * (_rms(here) / _rms(there))
+        out[rows] = (here + share * (there - here)) * envelope
+    return out / _rms(out)
 
 
 def draw(batch: int, generator: Generator, families: Sequence[str] = tuple(FAMILIES)) -> Recipe:
@@ -358,7 +380,7 @@ def render(recipe: Recipe, generator: Generator, samples: int = EXAMPLE_SAMPLES)
     room[:, 0] = 1
     spectrum = torch.fft.rfft(mix) * torch.fft.rfft(room) * 10 ** (response / 20)
     mix = torch.fft.irfft(spectrum, n=padded)[:, :samples]
-    mix = mix / mix.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
+    mix = mix / _rms(mix)
 
     floor, dark = 10 ** clip.linear(-4, -0.7), clip.linear(0, 1)
     hiss = torch.rand(batch, samples, generator=generator, device=device) * 2 - 1

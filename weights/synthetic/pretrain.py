@@ -20,10 +20,11 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import numpy as np
 import torch
@@ -47,6 +48,14 @@ def _layer(network: Network, name: str) -> nn.Conv2d | nn.Linear:
     return cast("nn.Conv2d | nn.Linear", network.get_submodule(name))
 
 
+def _narrow(network: Network, divisor: int) -> None:
+    channels = 1
+    for name, full in CONVOLUTIONS.items():
+        setattr(network, name, nn.Conv2d(channels, full // divisor, 3, padding=1))
+        channels = full // divisor
+    network.fc1 = nn.Linear(network.fc1.in_features // divisor, network.fc1.out_features)
+
+
 class Trainee(nn.Module):
     """The package's network with batch normalisation after each layer, and what the loss compares.
 
@@ -54,12 +63,16 @@ class Trainee(nn.Module):
         fc_width: width of the fully connected layers.
         projection: ``none``, the loss compares embeddings; ``mlp``, it compares what a hidden layer of 512 makes of
             them.
+        divisor: the convolutions have so many times fewer channels than VGGish's; for experiments (ablate.py), which
+            then cost a fraction.
     """
 
-    def __init__(self, fc_width: int, projection: str = "none") -> None:
+    def __init__(self, fc_width: int, projection: str = "none", divisor: int = 1) -> None:
         super().__init__()
         self.network = Network(fc_width)
-        self.norms = nn.ModuleDict({name: nn.BatchNorm2d(channels) for name, channels in CONVOLUTIONS.items()})
+        if divisor > 1:
+            _narrow(self.network, divisor)
+        self.norms = nn.ModuleDict({name: nn.BatchNorm2d(n // divisor) for name, n in CONVOLUTIONS.items()})
         for name, width in (("fc1", fc_width), ("fc2", fc_width)):
             self.norms[name] = nn.BatchNorm1d(width)
         self.norms["embedding"] = nn.BatchNorm1d(c.EMBEDDING_SIZE, affine=False)
@@ -72,17 +85,23 @@ class Trainee(nn.Module):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(cast(Tensor, layer.bias))
 
-    def embed(self, examples: Tensor) -> Tensor:
-        """(n, 96, 64) → (n, 128), as the network does, with normalisation."""
+    def features(self, examples: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Stage by stage what (n, 96, 64) turns into: ``conv4`` (n, 512, 6, 4), ``fc2`` and ``embedding``."""
         x = examples[:, None].contiguous(memory_format=torch.channels_last)
         for name in CONVOLUTIONS:
             x = self.norms[name](self.network.get_submodule(name)(x))
             # Pooling first gives the same and leaves a quarter for the ReLU.
             x = F.relu(F.max_pool2d(x, 2) if name in POOLED else x)
+        yield "conv4", x
         x = x.permute(0, 2, 3, 1).flatten(1)
         for name in ("fc1", "fc2"):
             x = F.relu(self.norms[name](self.network.get_submodule(name)(x)))
-        return cast(Tensor, self.norms["embedding"](self.network.embedding(x)))
+        yield "fc2", x
+        yield "embedding", self.norms["embedding"](self.network.embedding(x))
+
+    def embed(self, examples: Tensor) -> Tensor:
+        """(n, 96, 64) → (n, 128), as the network does, with normalisation."""
+        return dict(self.features(examples))["embedding"]
 
     def forward(self, examples: Tensor) -> Tensor:
         """(n, 96, 64) → (n, 128), the projections that the loss compares."""
@@ -171,7 +190,13 @@ def recipe_of(args: argparse.Namespace) -> dict[str, int | float | str]:
     return {name: value for name, value in vars(args).items() if name not in elsewhere and value is not None}
 
 
-def train(trainee: Trainee, sounds: Sounds, args: argparse.Namespace, device: torch.device) -> bool:
+def train(
+    trainee: Trainee,
+    sounds: Sounds,
+    args: argparse.Namespace,
+    device: torch.device,
+    report: TextIO = sys.stdout,
+) -> bool:
     """Trains up to ``--steps``, or ``--stop-at``; returns whether the run is complete."""
     optimizer = torch.optim.AdamW(trainee.parameters(), lr=args.lr, weight_decay=args.weight_decay)
     args.state.mkdir(parents=True, exist_ok=True)
@@ -206,7 +231,7 @@ def train(trainee: Trainee, sounds: Sounds, args: argparse.Namespace, device: to
             csv.writer(file, lineterminator="\n").writerow(row)
             file.flush()
             if (step + 1) % 20 == 0:
-                print(f"step {step + 1}/{args.steps}  loss {loss.item():.3f}  hits {hits:.3f}", flush=True)
+                print(f"step {step + 1}/{args.steps}  loss {loss.item():.3f}  hits {hits:.3f}", file=report, flush=True)
             if (step + 1) % args.save_every == 0 or step + 1 == end:
                 state = {"trainee": trainee.state_dict(), "optimizer": optimizer.state_dict()}
                 torch.save({**state, "step": step + 1, "settings": settings}, saved.with_suffix(".tmp"))
@@ -243,8 +268,8 @@ def finish(trainee: Trainee, sounds: Sounds, args: argparse.Namespace, device: t
     write_model(args.out, config, tensors)
 
 
-def main() -> None:
-    """The command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The options, which are the recipe's settings."""
     parser = argparse.ArgumentParser(description="Pretrains the embedded model on synthetic sound.")
     parser.add_argument("--out", type=Path, required=True, help="the model folder to write")
     parser.add_argument("--state", type=Path, help="folder of the run's state and log; default: OUT with .run added")
@@ -265,20 +290,35 @@ def main() -> None:
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the file's weights")
     parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    families = [name for name in FAMILIES if name not in (args.without or "").split(",")]
-    if unknown := set(filter(None, (args.without or "").split(","))) - set(FAMILIES):
-        parser.error(f"no family {sorted(unknown)[0]!r}; there are {', '.join(FAMILIES)}")
+    return parser
+
+
+def make_sounds(args: argparse.Namespace, device: torch.device) -> Sounds:
+    """What a run with these settings hears.
+
+    Raises:
+        SystemExit: ``--without`` names a family that does not exist, or all.
+    """
+    left_out = set((args.without or "").split(",")) - {""}
+    if unknown := left_out - set(FAMILIES):
+        raise SystemExit(f"--without: no family {min(unknown)!r}; there are {', '.join(FAMILIES)}")
+    families = [name for name in FAMILIES if name not in left_out]
     if not families:
-        parser.error("--without leaves no family")
+        raise SystemExit("--without leaves no family")
+    return Sounds(args.pairs, args.seed, device, args.move_layers, args.move_clips, families)
+
+
+def main() -> None:
+    """The command line."""
+    args = make_parser().parse_args()
     args.state = args.state or args.out.with_name(args.out.name + ".run")
 
     keep_freed_memory()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sounds = make_sounds(args, device)
     trainee = Trainee(args.fc_width, args.projection).to(device)
-    sounds = Sounds(args.pairs, args.seed, device, args.move_layers, args.move_clips, families)
     if train(trainee, sounds, args, device):
         finish(trainee, sounds, args, device)
 

@@ -14,9 +14,10 @@ def keep_freed_memory() -> bool:
     """Lets this process use freed memory again, instead of giving it back to the system at once.
 
     glibc's malloc asks the system for each large block and returns it when it is freed. A training step frees and asks
-    for gigabytes, and every page that comes anew has to be cleared first: a third of a step on a CPU went there
-    (benchmarks/README.md). The price is that the process keeps what it once needed until it ends. It holds for the
-    whole process, so the package calls it in programs of its own alone (``vggish-pt train``); call it in yours.
+    for gigabytes, and every page that comes anew has to be cleared first: without that, steps on a CPU are 1.1 to 1.2
+    times as fast (benchmarks/README.md). The price is that the process keeps what it once needed until it ends. It
+    holds for the whole process, so the package calls it in programs of its own alone (``vggish-pt train``); call it in
+    yours.
 
     Returns:
         Whether it could be done: on Linux with glibc, unless it was done elsewhere (another malloc is preloaded).

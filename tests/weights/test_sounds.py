@@ -1,5 +1,6 @@
 """The generator of synthetic sound: what holds for every clip, and that each source sounds where its knobs say."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -210,3 +211,21 @@ def test_lowest_level_knob_means_full_level_whatever_the_layers():
     recipe.clips[:] = 0
     peaks = sounds.render(recipe, generator()).abs().amax(1)
     torch.testing.assert_close(peaks, torch.full_like(peaks, 0.95), atol=1e-4, rtol=0)
+
+
+def test_gallery_draws_and_writes_or_says_why_not(tmp_path):
+    script = Path(__file__).parents[2] / "weights" / "synthetic" / "gallery.py"
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True)
+
+    done = run("--out", str(tmp_path / "sounds.png"), "--wav", str(tmp_path / "clips"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "sounds.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list((tmp_path / "clips").glob("*.wav"))) == 6 * (len(sounds.FAMILIES) + 2)
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "missing" / "a.png", tmp_path / "file" / "a.png"):
+        failed = run("--out", str(place))
+        assert failed.returncode == 1
+        assert failed.stderr.startswith("gallery.py: ")
+        assert len(failed.stderr.splitlines()) == 1

@@ -101,11 +101,16 @@ def test_silence_and_full_scale_noise_are_embedded(model):
     assert (values[0] - values[1]).abs().mean() > 0.3
 
 
+def run_script(name: str, *options: str) -> str:
+    """What a script of the model's folder prints."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command, env = [sys.executable, str(FOLDER / name), *options], {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(command, check=True, env=env, capture_output=True, text=True).stdout
+
+
 def run_pretrain(folder: Path, *options: str) -> None:
     tiny = ("--steps", "4", "--pairs", "4", "--fc-width", "8", "--pca-batches", "3", "--threads", "1", "--seed", "5")
-    command = [sys.executable, str(FOLDER / "pretrain.py"), "--out", str(folder), *tiny, *options]
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    run_script("pretrain.py", "--out", str(folder), *tiny, *options)
 
 
 def test_interrupted_pretraining_ends_as_an_undisturbed_run(tmp_path):
@@ -148,6 +153,7 @@ def test_families_left_out_are_part_of_the_recipe(tmp_path):
     for wrong, word in (("choir", "choir"), (",".join(sounds.FAMILIES), "no family")):
         with pytest.raises(subprocess.CalledProcessError) as failure:
             run_pretrain(tmp_path / "other", "--without", wrong)
+        assert failure.value.returncode == 2
         assert word in failure.value.stderr
 
 
@@ -169,12 +175,9 @@ def test_stand_ins_are_compared_by_recordings(tmp_path):
         for number in range(10):
             wave = 0.1 * np.sin(2 * np.pi * low * rng.uniform(1, 2) * np.arange(20_000) / 16_000)
             soundfile.write(tmp_path / "clips" / label / f"{number % 5 + 1}-{number}.wav", wave, 16_000)
-    command = [sys.executable, str(FOLDER / "ablate.py"), str(tmp_path / "clips"), "--steps", "2", "--divisor", "32"]
-    changes = ("--change", "pairs=4", "--change", "pairs=4 temperature=0.3 without=voice", "--threads", "1")
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = {**os.environ, "PYTHONPATH": path}
-    run = subprocess.run([*command, *changes], check=True, env=env, capture_output=True, text=True)
-    _, _, first, second = run.stdout.strip().splitlines()
+    small = ("--steps", "2", "--divisor", "32", "--threads", "1")
+    changes = ("--change", "pairs=4", "--change", "pairs=4 temperature=0.3 without=voice")
+    _, _, first, second = run_script("ablate.py", str(tmp_path / "clips"), *small, *changes).strip().splitlines()
     assert first.startswith("| pairs=4 | 0 | ")
     assert second.startswith("| pairs=4 temperature=0.3 without=voice | 0 | ")
     assert first.split("|")[3:] != second.split("|")[3:]

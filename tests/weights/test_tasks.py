@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from vggish_pt.constants import SAMPLE_RATE
+from vggish_pt.errors import AudioError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "weights" / "synthetic"))
 
 import evaluate
 import tasks
+from recordings import Recordings
 
 FOLDER = Path(__file__).parents[2] / "weights" / "synthetic"
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
@@ -109,12 +111,12 @@ def test_noise_depends_on_the_place_alone(tempo):
 
 
 def test_answers_in_the_features_give_all_and_noise_gives_chance(tempo):
-    def knowing(waves):
-        places = {id(wave): label for wave, label in zip(tempo.waves, tempo.labels, strict=True)}
-        last.extend(np.eye(8)[[places[id(wave)] for wave in waves]] if id(waves[0]) in places else [])
-        return np.array(last[-len(waves) :], np.float32)
+    # Features are asked of what is fitted to, and then of what is tested with under each condition.
+    parts = iter([~tempo.tested] + [tempo.tested] * len(tasks.CONDITIONS))
 
-    last: list[np.ndarray] = []
+    def knowing(_):
+        return np.eye(8, dtype=np.float32)[tempo.labels[next(parts)]]
+
     assert evaluate.on_task(tempo, knowing)[0] == 1
 
     def ignorant(waves):
@@ -128,6 +130,40 @@ def test_average_precision_is_that_of_ranked_scores():
     classifier = evaluate.fitted(labels.astype(np.float32), labels)
     assert evaluate.figure(classifier, labels.astype(np.float32), labels) == 1
     assert evaluate.figure(classifier, 1 - labels.astype(np.float32), labels) < 0.7
+
+
+def test_recordings_are_judged_by_the_fold_they_are_in():
+    waves = [np.full(16_000, value, np.float32) for value in range(10)]
+    recordings = Recordings(waves, np.array(["a", "b"] * 5), np.repeat([1, 2, 3, 4, 5], 2))
+    asked = []
+
+    def knowing(of):
+        asked.append(of)
+        values = np.array([round(float(np.median(wave))) for wave in of])
+        return np.where((values % 2 == 0) ^ (values >= 8), 1, -1)[:, None].astype(np.float32)  # fold 5 the other way
+
+    scores = evaluate.on_recordings(recordings, knowing, [tasks.CLEAN])
+    assert scores == {tasks.CLEAN: [1, 1, 1, 1, 0]}
+    assert len(asked) == 1  # nothing is computed twice
+
+
+@pytest.mark.parametrize("script", ["evaluate.py", "ablate.py"])
+def test_folders_that_hold_no_recordings_are_one_line(script, tmp_path):
+    (tmp_path / "dog").mkdir()
+    for folder in (tmp_path, tmp_path / "missing", tmp_path / "dog"):
+        place = ["--esc10", str(folder)] if script == "evaluate.py" else [str(folder)]
+        run = subprocess.run([sys.executable, str(FOLDER / script), *place], capture_output=True, text=True)
+        assert run.returncode == 1
+        assert run.stderr.startswith(f"{script}: {folder}")
+        assert len(run.stderr.splitlines()) == 1
+        assert not run.stdout
+
+
+def test_a_recording_that_is_damaged_is_named(tmp_path):
+    (tmp_path / "dog").mkdir()
+    (tmp_path / "dog" / "1-a.wav").write_bytes(b"RIFF....WAVE")
+    with pytest.raises(AudioError, match=r"1-a\.wav"):
+        Recordings.read(tmp_path)
 
 
 def test_command_prints_a_table_for_each_task():

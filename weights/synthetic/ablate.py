@@ -17,61 +17,59 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from evaluate import fitted, read
 from pretrain import Trainee, make_parser, make_sounds, train
+from recordings import Recordings
 from sklearn.metrics import log_loss
 
+from vggish_pt.classify.classifiers import make_classifier
+from vggish_pt.errors import VGGishError
 from vggish_pt.frontend import LogMel
 from vggish_pt.memory import keep_freed_memory
+from vggish_pt.pooling import pool_windows
 
 LAYERS = ("embedding", "fc2", "conv4")
 
 
-class Clips:
-    """ESC-10 as log-mel examples.
+class Judge:
+    """Judges stand-ins by recordings.
 
     Args:
-        folder: holds a folder for each class, and in it files whose first digit is their fold.
+        recordings: in five folds, of which 1 and 2 are looked at.
     """
 
-    def __init__(self, folder: Path) -> None:
-        paths = sorted(p for p in folder.glob("*/*") if p.name[:1] in "12345")
-        if not paths:
-            raise SystemExit(f"{folder}: no clips named CLASS/FOLD-....ogg")
+    def __init__(self, recordings: Recordings) -> None:
+        self._recordings = recordings
         frontend = LogMel(torch.float32)
-        self.examples = [frontend(torch.from_numpy(read(path))[None])[0] for path in paths]
-        self.labels = np.array([p.parent.name for p in paths])
-        self.folds = np.array([int(p.name[0]) for p in paths])
+        self._examples = [frontend(torch.from_numpy(wave)[None])[0] for wave in recordings.waves]
 
     @torch.no_grad()
     def vectors(self, trainee: Trainee) -> dict[str, np.ndarray]:
         """Of each layer (clips, d)."""
         rows: dict[str, list[np.ndarray]] = {name: [] for name in LAYERS}
         trainee.eval()
-        for examples in self.examples:
+        for examples in self._examples:
             for name, values in trainee.features(examples):
-                flat = values.mean((2, 3)) if values.ndim == 4 else values
-                rows[name].append(flat.float().mean(0).numpy())
+                rows[name].append(pool_windows(values).numpy())
         return {name: np.stack(found) for name, found in rows.items()}
 
-    def judge(self, vectors: np.ndarray) -> tuple[float, float]:
+    def figures(self, vectors: np.ndarray) -> tuple[float, float]:
         """Accuracy and log loss, means of folds 1 and 2."""
         found = []
-        for fold in (1, 2):
-            held_out = self.folds == fold
-            classifier = fitted(vectors[~held_out], self.labels[~held_out])
-            chances = classifier.predict_proba(vectors[held_out])
-            accuracy = classifier.score(vectors[held_out], self.labels[held_out])
-            found.append((accuracy, log_loss(self.labels[held_out], chances, labels=classifier.classes_)))
+        for number in (1, 2):
+            known, labels, vectors_out, labels_out = self._recordings.fold(number, vectors)
+            classifier = make_classifier("logistic").fit(known, labels)
+            chances = classifier.predict_proba(vectors_out)
+            accuracy = classifier.score(vectors_out, labels_out)
+            found.append((accuracy, log_loss(labels_out, chances, labels=classifier.classes_)))
         return tuple(np.mean(found, axis=0))
 
 
 def settings_of(change: str, seed: int, args: argparse.Namespace, folder: Path) -> argparse.Namespace:
     """pretrain.py's settings with a change, such as ``temperature=0.2 without=voice``."""
-    options = [f"--{pair.replace('=', ' ', 1)}".split(" ", 1) for pair in change.split()]
+    options = [f"--{pair}" for pair in change.split()]
     fixed = ["--out", str(folder / "model"), "--state", str(folder / "state"), "--seed", str(seed)]
     base = ["--steps", str(args.steps), "--pairs", "128", "--threads", str(args.threads)]
-    return make_parser().parse_args([*base, *(word for option in options for word in option), *fixed])
+    return make_parser().parse_args([*base, *options, *fixed])
 
 
 def main() -> None:
@@ -86,7 +84,10 @@ def main() -> None:
     args = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(args.threads)
-    clips = Clips(args.esc10)
+    try:
+        judge = Judge(Recordings.read(args.esc10))
+    except VGGishError as error:
+        raise SystemExit(f"ablate.py: {error}") from None
     print("| change | seed | " + " | ".join(f"{name}: accuracy, log loss" for name in LAYERS) + " |")
     print("| --- | --- |" + " --- |" * len(LAYERS))
     for change in args.change or [""]:
@@ -97,8 +98,8 @@ def main() -> None:
                 device = torch.device("cpu")
                 trainee = Trainee(settings.fc_width, settings.projection, args.divisor)
                 train(trainee, make_sounds(settings, device), settings, device, report=sys.stderr)
-            vectors = clips.vectors(trainee)
-            figures = [f"{a:.3f}, {loss:.3f}" for a, loss in (clips.judge(vectors[name]) for name in LAYERS)]
+            vectors = judge.vectors(trainee)
+            figures = [f"{a:.3f}, {loss:.3f}" for a, loss in (judge.figures(vectors[name]) for name in LAYERS)]
             print(f"| {change or 'none'} | {seed} | " + " | ".join(figures) + " |", flush=True)
 
 

@@ -19,16 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
-import torch
 from numpy.typing import NDArray
+from recordings import Recordings
 from sklearn.metrics import average_precision_score
-from tasks import CONDITIONS, TASKS, Task, Wave
+from tasks import CLEAN, CONDITIONS, TASKS, Task, Wave
 
-from vggish_pt import VGGish, VGGishConfig
+from vggish_pt import VGGish
 from vggish_pt.classify.baselines import BASELINES, clip_statistics
 from vggish_pt.classify.classifiers import make_classifier
+from vggish_pt.classify.features import RANDOM, FeatureSettings, load_model
 from vggish_pt.constants import SAMPLE_RATE
+from vggish_pt.errors import VGGishError
+from vggish_pt.pooling import clip_vector
 
 Vectors = NDArray[np.float32]
 Features = Callable[[Sequence[Wave]], Vectors]
@@ -36,11 +38,7 @@ Features = Callable[[Sequence[Wave]], Vectors]
 
 def network_features(model: VGGish, layer: str, waves: Sequence[Wave]) -> Vectors:
     """(clips, d): the mean over windows, and of a convolutional layer over time and frequency."""
-    rows = []
-    for result in model.embed(list(waves), SAMPLE_RATE, layer=layer):
-        values = result.values.float()
-        rows.append(values.mean((0, 2, 3)) if values.ndim == 4 else values.mean(0))
-    return torch.stack(rows).numpy()
+    return np.stack([clip_vector(result) for result in model.embed(list(waves), SAMPLE_RATE, layer=layer)])
 
 
 def spectral_features(name: str, waves: Sequence[Wave]) -> Vectors:
@@ -48,16 +46,23 @@ def spectral_features(name: str, waves: Sequence[Wave]) -> Vectors:
     return np.stack([clip_statistics(wave, name) for wave in waves])
 
 
-def all_features(folders: Iterable[str], layers: Sequence[str], others: bool) -> dict[str, Features]:
+def all_features(names: Iterable[str], layers: Sequence[str], half: bool, others: bool) -> dict[str, Features]:
     """What is compared, by the name it has in the tables."""
-    out: dict[str, Features] = {}
-    for folder in folders:
-        model = VGGish.from_pretrained(folder)
-        out |= {f"{Path(folder).name}, {layer}": partial(network_features, model, layer) for layer in layers}
+    models: dict[str, VGGish] = {}
+    for name in names:
+        models[Path(name).name] = VGGish.from_pretrained(name)
+        if half:
+            # Rounded weights, computed with in float32: what a float16 file costs.
+            rounded = models[f"{Path(name).name} in float16"] = VGGish.from_pretrained(name)
+            rounded.network.half().float()
     if others:
-        torch.manual_seed(0)
-        drawn = VGGish(VGGishConfig(fc_width=256)).eval()
-        out |= {f"random weights, {layer}": partial(network_features, drawn, layer) for layer in layers}
+        models["random weights"] = load_model(FeatureSettings(weights=RANDOM))
+    out: dict[str, Features] = {
+        f"{name}, {layer}": partial(network_features, model, layer)
+        for name, model in models.items()
+        for layer in layers
+    }
+    if others:
         out |= {f"{name}, mean and std": partial(spectral_features, name) for name in BASELINES}
     return out
 
@@ -89,35 +94,45 @@ def on_task(task: Task, features: Features) -> list[float]:
     ]
 
 
-def on_esc10(folder: Path, features: Features, conditions: Iterable[str]) -> dict[str, NDArray[np.float64]]:
+def on_recordings(recordings: Recordings, features: Features, conditions: Iterable[str]) -> dict[str, list[float]]:
     """Of each condition the accuracy on each of the five folds."""
-    paths = sorted(p for p in folder.glob("*/*") if p.name[:1] in "12345")
-    if not paths:
-        raise SystemExit(f"{folder}: no clips named CLASS/FOLD-....ogg")
-    waves = [read(path) for path in paths]
-    labels, folds = np.array([p.parent.name for p in paths]), np.array([int(p.name[0]) for p in paths])
-    clean = features(waves)
-    classifiers = {fold: fitted(clean[folds != fold], labels[folds != fold]) for fold in range(1, 6)}
+    clean = features(recordings.waves)
+    classifiers = {number: fitted(*recordings.fold(number, clean)[:2]) for number in range(1, 6)}
     out = {}
     for condition in conditions:
-        vectors = features(changed(waves, condition))
-        out[condition] = np.array(
-            [figure(classifiers[fold], vectors[folds == fold], labels[folds == fold]) for fold in range(1, 6)]
-        )
+        vectors = clean if condition == CLEAN else features(changed(recordings.waves, condition))
+        out[condition] = [figure(classifiers[n], *recordings.fold(n, vectors)[2:]) for n in classifiers]
     return out
-
-
-def read(path: Path) -> Wave:
-    """A mono waveform at 16 kHz."""
-    import soxr
-
-    wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return np.asarray(soxr.resample(wave.mean(axis=1), rate, SAMPLE_RATE), np.float32)
 
 
 def row(cells: Iterable[object]) -> None:
     """Prints a row of a table."""
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+
+
+def print_esc10(recordings: Recordings, compared: dict[str, Features], conditions: Sequence[str]) -> None:
+    """The table of ESC-10, :data:`~tasks.CLEAN` first of the conditions."""
+    changes = conditions[1:]
+    row(["ESC-10", *(f"fold {n}" for n in range(1, 6)), "mean", "folds 1-2", "folds 3-5", *changes])
+    row(["---"] * (9 + len(changes)))
+    for name, features in compared.items():
+        scores = on_recordings(recordings, features, conditions)
+        clean = scores[CLEAN]
+        figures = [*clean, *map(np.mean, (clean, clean[:2], clean[2:], *(scores[change] for change in changes)))]
+        row([name, *(f"{f:.3f}" for f in figures)])
+    print()
+
+
+def print_tasks(names: Iterable[str], compared: dict[str, Features], seed: int) -> None:
+    """A table for each task."""
+    for name in names:
+        task = TASKS[name](np.random.default_rng(seed))
+        print(f"{name}: {len(task.waves)} clips, {int(task.tested.sum())} of them tested with", file=sys.stderr)
+        row([name, *CONDITIONS])
+        row(["---"] * (1 + len(CONDITIONS)))
+        for label, features in compared.items():
+            row([label, *(f"{f:.3f}" for f in on_task(task, features))])
+        print()
 
 
 def main() -> None:
@@ -128,30 +143,19 @@ def main() -> None:
     parser.add_argument("--esc10", type=Path, help="a folder of folders of FOLD-....ogg; left out: tasks alone")
     parser.add_argument("--task", action="append", choices=[*TASKS, "none"], help="repeatable; default: all")
     parser.add_argument("--no-others", action="store_true", help="without spectra and random weights")
+    parser.add_argument("--half", action="store_true", help="also with weights rounded to float16")
     parser.add_argument("--clean", action="store_true", help="ESC-10 as it is alone: not quieter, no noise")
     parser.add_argument("--seed", type=int, default=0, help="of the tasks")
     args = parser.parse_args()
-    compared = all_features(args.weights or ["synthetic"], args.layer or ["embedding", "conv4"], not args.no_others)
-
-    if args.esc10:
-        conditions = list(CONDITIONS)[: 1 if args.clean else None]
-        row(["ESC-10", *(f"fold {n}" for n in range(1, 6)), "mean", "folds 1-2", "folds 3-5", *conditions[1:]])
-        row(["---"] * (9 + len(conditions) - 1))
-        for name, features in compared.items():
-            scores = on_esc10(args.esc10, features, conditions)
-            clean = scores[conditions[0]]
-            figures = [*clean, clean.mean(), clean[:2].mean(), clean[2:].mean()]
-            row([name, *(f"{f:.3f}" for f in [*figures, *(scores[c].mean() for c in conditions[1:])])])
-        print()
-    chosen = [name for name in args.task or TASKS if name != "none"]
-    made = {name: TASKS[name](np.random.default_rng(args.seed)) for name in chosen}
-    for name, task in made.items():
-        print(f"{name}: {len(task.waves)} clips, {int(task.tested.sum())} of them tested with", file=sys.stderr)
-        row([name, *CONDITIONS])
-        row(["---"] * (1 + len(CONDITIONS)))
-        for label, features in compared.items():
-            row([label, *(f"{f:.3f}" for f in on_task(task, features))])
-        print()
+    try:
+        compared = all_features(
+            args.weights or ["synthetic"], args.layer or ["embedding", "conv4"], args.half, not args.no_others
+        )
+        if args.esc10:
+            print_esc10(Recordings.read(args.esc10), compared, [CLEAN] if args.clean else list(CONDITIONS))
+        print_tasks([name for name in args.task or TASKS if name != "none"], compared, args.seed)
+    except VGGishError as error:
+        raise SystemExit(f"evaluate.py: {error}") from None
 
 
 if __name__ == "__main__":

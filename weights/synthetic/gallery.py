@@ -23,7 +23,7 @@ COLUMNS = 6
 
 
 def of_family(number: int, generator: torch.Generator) -> Recipe:
-    """Clips of one layer each, without much noise, room or colour, so that the source is seen."""
+    """Clips of one layer each; little noise and room, no colour and the full level, so that the source is seen."""
     recipe = draw(COLUMNS, generator)
     recipe.family[:] = -1
     recipe.family[:, 0] = number
@@ -41,32 +41,49 @@ def rows(seed: int) -> dict[str, Tensor]:
     return out
 
 
-def main() -> None:
-    """The command line."""
+def write_picture(made: dict[str, Tensor], out: Path) -> None:
+    """A row of spectrograms for each label."""
     import matplotlib.pyplot as plt
-    import soundfile
     from PIL import Image
 
-    parser = argparse.ArgumentParser(description="Draws what the generator makes.")
-    parser.add_argument("--out", type=Path, required=True, help="the picture to write")
-    parser.add_argument("--wav", type=Path, help="folder for the clips")
-    parser.add_argument("--seed", type=int, default=3)
-    args = parser.parse_args()
-    made, frontend = rows(args.seed), LogMel(torch.float32)
+    frontend = LogMel(torch.float32)
     figure, axes = plt.subplots(len(made), COLUMNS, figsize=(10, 13), dpi=72, sharex=True, sharey=True)
     for (name, waves), line in zip(made.items(), axes, strict=True):
-        for column, (example, axis) in enumerate(zip(frontend(waves)[:, 0], line, strict=True)):
+        for example, axis in zip(frontend(waves)[:, 0], line, strict=True):
             axis.imshow(np.asarray(example).T, origin="lower", aspect="auto", vmin=-4.6, vmax=3, cmap="magma")
             axis.set(xticks=[], yticks=[])
-            if args.wav:
-                args.wav.mkdir(parents=True, exist_ok=True)
-                soundfile.write(args.wav / f"{name}-{column + 1}.wav", waves[column].numpy(), SAMPLE_RATE)
         line[0].set_ylabel(name)
     figure.supxlabel("0.96 s, left to right; 64 mel bands, 125 to 7500 Hz, bottom to top", fontsize=9, y=0.002)
     figure.tight_layout(pad=0.3, rect=(0, 0.015, 1, 1))
     figure.canvas.draw()
     # Noise does not compress; few colours do.
-    Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]).quantize(24).save(args.out, optimize=True)
+    Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]).quantize(24).save(out, "PNG", optimize=True)
+
+
+def write_clips(made: dict[str, Tensor], folder: Path) -> None:
+    """The clips as WAV files, to listen to."""
+    import soundfile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, waves in made.items():
+        for column, wave in enumerate(waves):
+            soundfile.write(folder / f"{name}-{column + 1}.wav", wave.numpy(), SAMPLE_RATE)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Draws what the generator makes.")
+    parser.add_argument("--out", type=Path, required=True, help="the picture to write")
+    parser.add_argument("--wav", type=Path, help="folder for the clips")
+    parser.add_argument("--seed", type=int, default=3)
+    args = parser.parse_args()
+    made = rows(args.seed)
+    try:
+        write_picture(made, args.out)
+        if args.wav:
+            write_clips(made, args.wav)
+    except OSError as error:
+        raise SystemExit(f"gallery.py: {error}") from None
 
 
 if __name__ == "__main__":

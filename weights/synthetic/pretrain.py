@@ -268,6 +268,16 @@ def finish(trainee: Trainee, sounds: Sounds, args: argparse.Namespace, device: t
     write_model(args.out, config, tensors)
 
 
+def left_out(text: str) -> str:
+    """Families to leave out, separated by commas, if there are such and some are left."""
+    names = set(text.split(","))
+    if unknown := names - FAMILIES.keys():
+        raise argparse.ArgumentTypeError(f"no family {min(unknown)!r}; there are {', '.join(FAMILIES)}")
+    if names == FAMILIES.keys():
+        raise argparse.ArgumentTypeError("no family would be left")
+    return text
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The options, which are the recipe's settings."""
     parser = argparse.ArgumentParser(description="Pretrains the embedded model on synthetic sound.")
@@ -285,7 +295,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--temperature", type=float, default=0.1)
     parser.add_argument("--move-layers", type=float, default=0.1)
     parser.add_argument("--move-clips", type=float, default=0.3)
-    parser.add_argument("--without", metavar="FAMILY,...", help="families of sources to leave out")
+    parser.add_argument("--without", type=left_out, metavar="FAMILY,...", help="families of sources to leave out")
     parser.add_argument("--pca-batches", type=int, default=16)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the file's weights")
@@ -294,17 +304,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def make_sounds(args: argparse.Namespace, device: torch.device) -> Sounds:
-    """What a run with these settings hears.
-
-    Raises:
-        SystemExit: ``--without`` names a family that does not exist, or all.
-    """
-    left_out = set((args.without or "").split(",")) - {""}
-    if unknown := left_out - set(FAMILIES):
-        raise SystemExit(f"--without: no family {min(unknown)!r}; there are {', '.join(FAMILIES)}")
-    families = [name for name in FAMILIES if name not in left_out]
-    if not families:
-        raise SystemExit("--without leaves no family")
+    """What a run with these settings hears."""
+    families = [name for name in FAMILIES if name not in (args.without or "").split(",")]
     return Sounds(args.pairs, args.seed, device, args.move_layers, args.move_clips, families)
 
 

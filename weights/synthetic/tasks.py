@@ -1,8 +1,8 @@
 """Tasks made here, to judge embeddings by sounds whose answer is known: pitch, tempo, spoken digits, mixtures.
 
 Nothing of :mod:`sounds`, which the model was trained on, is used here. What a classifier is tested with differs in kind
-from what it is fitted to: other timbres, other drums, other voices. Digits are spoken by espeak-ng, which must be
-installed.
+from what it is fitted to: other timbres, other drums, other voices, more sources at once. Digits are spoken by
+espeak-ng, which must be installed.
 
 Conditions change what is tested with, never what is fitted to: ``quiet`` is 20 dB lower, ``noise 10 dB`` and ``noise 0
 dB`` have white noise added at that ratio of powers.
@@ -125,6 +125,10 @@ def speak(text: str, voice: str, speed: int, pitch: int) -> Wave:
         spoken = subprocess.run(command, capture_output=True, check=True).stdout
     except FileNotFoundError:
         raise SystemExit("espeak-ng is not installed; it speaks the digits (apt install espeak-ng)") from None
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(
+            f"espeak-ng cannot speak as {voice}: {error.stderr.decode(errors='replace').strip()}"
+        ) from None
     wave, rate = soundfile.read(io.BytesIO(spoken), dtype="float32")
     return _level(np.asarray(soxr.resample(wave, rate, SAMPLE_RATE), np.float64))
 
@@ -216,8 +220,10 @@ def _noisy(wave: Wave, rng: np.random.Generator, decibels: float) -> Wave:
     return (wave + power * rng.standard_normal(len(wave))).astype(np.float32)
 
 
+CLEAN = "as it is"
+
 CONDITIONS: dict[str, Callable[[Wave, np.random.Generator], Wave]] = {
-    "as it is": _as_it_is,
+    CLEAN: _as_it_is,
     "quiet": _quiet,
     "noise 10 dB": partial(_noisy, decibels=10),
     "noise 0 dB": partial(_noisy, decibels=0),

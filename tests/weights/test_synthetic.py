@@ -145,6 +145,20 @@ def test_resuming_with_other_settings_is_refused(tmp_path):
     assert "other settings" in failure.value.stderr
 
 
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04junk"])
+def test_a_state_that_is_damaged_and_a_place_that_cannot_be_written_are_one_line(tmp_path, content):
+    (tmp_path / "model.run").mkdir()
+    state = tmp_path / "model.run" / "state.pt"
+    state.write_bytes(content)
+    for out, named in ((tmp_path / "model", state), (state / "model", "pretrain.py")):
+        with pytest.raises(subprocess.CalledProcessError) as failure:
+            run_pretrain(out)
+        assert failure.value.returncode == 1
+        assert failure.value.stderr.startswith(f"{named}: ")
+        assert len(failure.value.stderr.splitlines()) == 1
+    assert state.read_bytes() == content
+
+
 def test_families_left_out_are_part_of_the_recipe(tmp_path):
     run_pretrain(tmp_path / "model", "--without", "voice,engine", "--steps", "2")
     config = storage.read_config(tmp_path / "model")

@@ -204,8 +204,14 @@ def train(
     settings = recipe_of(args)
     start = 0
     if saved.exists():
-        state = torch.load(saved, map_location=device, weights_only=True)
-        if state["settings"] != settings:
+        try:
+            state = torch.load(saved, map_location=device, weights_only=True)
+            known = state["settings"]
+        except OSError:
+            raise
+        except Exception as error:  # torch raises almost anything for bytes that it did not write
+            raise SystemExit(f"{saved}: damaged ({type(error).__name__}); delete it to begin again") from None
+        if known != settings:
             raise SystemExit(f"{saved}: a run with other settings; give its settings, or another --state folder")
         trainee.load_state_dict(state["trainee"])
         optimizer.load_state_dict(state["optimizer"])
@@ -320,8 +326,11 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sounds = make_sounds(args, device)
     trainee = Trainee(args.fc_width, args.projection).to(device)
-    if train(trainee, sounds, args, device):
-        finish(trainee, sounds, args, device)
+    try:
+        if train(trainee, sounds, args, device):
+            finish(trainee, sounds, args, device)
+    except OSError as error:
+        raise SystemExit(f"pretrain.py: {error}") from None
 
 
 if __name__ == "__main__":

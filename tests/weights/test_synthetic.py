@@ -1,5 +1,6 @@
 """The embedded model, and the recipe that makes it."""
 
+import io
 import json
 import os
 import subprocess
@@ -16,8 +17,10 @@ from vggish_pt.model import VGGish
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "weights" / "synthetic"))
 
+import head
 import pretrain as recipe
 import sounds
+from trainee import Trainee, fold, settle
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "weights" / "synthetic"
@@ -110,6 +113,7 @@ def run_script(name: str, *options: str) -> str:
 
 def run_pretrain(folder: Path, *options: str) -> None:
     tiny = ("--steps", "4", "--pairs", "4", "--fc-width", "8", "--pca-batches", "3", "--threads", "1", "--seed", "5")
+    tiny += ("--head-pairs", "10", "--head-batch", "5", "--head-epochs", "2")
     run_script("pretrain.py", "--out", str(folder), *tiny, *options)
 
 
@@ -171,10 +175,56 @@ def test_families_left_out_are_part_of_the_recipe(tmp_path):
         assert word in failure.value.stderr
 
 
+def test_second_stage_changes_the_fully_connected_layers_alone(tmp_path):
+    """It begins anew over a complete state, so its own settings may change."""
+    run_pretrain(tmp_path / "without", "--head-epochs", "0")
+    state = ("--state", str(tmp_path / "without.run"))
+    run_pretrain(tmp_path / "with", *state)
+    run_pretrain(tmp_path / "again", *state)
+    run_pretrain(tmp_path / "other_seed", *state, "--head-seed", "1")
+    read = {path.name: storage.read_model(path)[1] for path in tmp_path.iterdir() if path.suffix != ".run"}
+    differ = {
+        name: {key.split(".")[1] for key in tensors if not torch.equal(tensors[key], read["with"][key])}
+        for name, tensors in read.items()
+    }
+    connected = {"fc1", "fc2", "embedding"}
+    assert differ.pop("with") == differ.pop("again") == set()
+    for layers in differ.values():
+        assert layers == {*connected, "eigen_vectors", "means"}
+    curve = (tmp_path / "without.run" / "head.csv").read_text().splitlines()
+    assert len(curve) == 1 + 2 * 2  # of 12 pairs two batches of 5, twice
+
+
+def test_a_head_learns_to_find_partners(tmp_path):
+    args = recipe.make_parser().parse_args(["--out", "-", "--fc-width", "32", "--head-batch", "50"])
+    clips = torch.randn(200, 1, 2048, generator=torch.Generator().manual_seed(0))
+    views = clips + 1.5 * torch.randn(200, 2, 2048, generator=torch.Generator().manual_seed(1))
+    trained = head.train_head(views.bfloat16(), args, tmp_path / "head.csv", io.StringIO())
+    hits = [float(line.split(",")[2]) for line in (tmp_path / "head.csv").read_text().splitlines()[1:]]
+    assert len(hits) == 12 * 4
+    assert hits[0] < 0.5
+    assert hits[-1] > 0.9
+    assert trained(views[:, 0]).shape == (200, 128)
+
+
+def test_the_first_connected_layer_sees_the_mean_over_time():
+    torch.manual_seed(0)
+    trainee = Trainee(16).eval()
+    network = fold(trainee.trunk, trainee.head)
+    conv4 = torch.rand(3, 512, 6, 4)
+    with torch.inference_mode():
+        expected = dict(network.fully_connected(conv4))["embedding"]
+        moved = dict(network.fully_connected(conv4.roll(2, dims=2)))["embedding"]
+        higher = dict(network.fully_connected(conv4.roll(1, dims=3)))["embedding"]
+        torch.testing.assert_close(trainee.head(head.Head.over_time(conv4)), expected)
+    torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-5)
+    assert (higher - expected).abs().max() > 0.01
+
+
 @pytest.mark.parametrize("projection", ["none", "mlp"])
 def test_what_the_loss_compares(projection):
     torch.manual_seed(0)
-    trainee = recipe.Trainee(16, projection).eval()
+    trainee = Trainee(16, projection).eval()
     examples = torch.randn(5, 96, 64)
     with torch.inference_mode():
         same = torch.equal(trainee(examples), trainee.embed(examples))
@@ -201,13 +251,10 @@ def test_stand_ins_are_compared_by_recordings(tmp_path):
 
 def test_folding_the_normalisation_changes_nothing():
     torch.manual_seed(0)
-    trainee = recipe.Trainee(16)
+    trainee = Trainee(16)
     batches = recipe.Sounds(8, 0, torch.device("cpu"), 0.1, 0.3)
-    trainee.train()
-    for number in range(3):
-        trainee(batches[number])
-    trainee.eval()
+    settle(trainee, [batches[number] for number in range(3)], "fp32")
     with torch.inference_mode():
         expected = trainee.embed(batches[9])
-        torch.testing.assert_close(trainee.folded()(batches[9]), expected, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(fold(trainee.trunk, trainee.head)(batches[9]), expected, atol=1e-3, rtol=1e-3)
     assert expected.std(0).min() > 0.01

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pretrain import Trainee, make_parser, make_sounds, train
+from pretrain import make_parser, make_sounds, train
 from recordings import Recordings
 from sklearn.metrics import log_loss
+from trainee import Trainee
 
 from vggish_pt.classify.classifiers import make_classifier
 from vggish_pt.errors import VGGishError
@@ -48,8 +49,9 @@ class Judge:
         rows: dict[str, list[np.ndarray]] = {name: [] for name in LAYERS}
         trainee.eval()
         for examples in self._examples:
-            for name, values in trainee.features(examples):
-                rows[name].append(pool_windows(values).numpy())
+            for name, values in trainee.stages(examples):
+                if name in rows:
+                    rows[name].append(pool_windows(values).numpy())
         return {name: np.stack(found) for name, found in rows.items()}
 
     def figures(self, vectors: np.ndarray) -> tuple[float, float]:

@@ -4,121 +4,42 @@
 
 Contrastive learning on pairs (Cherep and Singh, "Contrastive Learning from Synthetic Audio Doppelgängers", ICLR
 2025, arXiv 2406.05923): the two views of a pair are one recipe of :mod:`sounds` and a slightly moved copy of it,
-each rendered anew. The network learns to find a clip's partner among all other clips of the batch (NT-Xent; Chen et
-al., ICML 2020, arXiv 2002.05709), by the embedding itself: on a projection that is thrown away in the end, as is
-usual, the embedding came out worse (README.md beside this file).
+each rendered anew. The network learns to find a clip's partner among all other clips of the batch
+(:mod:`contrastive`), by the embedding itself: on a projection that is thrown away in the end, as is usual, the
+embedding came out worse (README.md beside this file).
 
-While training, each layer is followed by batch normalisation, which is then folded into the layer's weights: the
-result is the package's plain network. PCA and whitening are fitted on embeddings of further synthetic clips.
+In a second stage (:mod:`head`) the fully connected layers are trained anew, on convolutions that stay as they are and
+in far larger batches. PCA and whitening are then fitted on embeddings of further synthetic clips.
 
 The sounds of a step depend on the seed and the step's number only, so a run that was stopped goes on as if it had
-not been: give the same arguments again. ``pretrain.csv`` beside the state holds the learning curve.
+not been: give the same arguments again. ``pretrain.csv`` and ``head.csv`` beside the state hold the learning curves.
+The second stage begins anew each time; over a state that is complete it can be tried with other settings of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 import numpy as np
 import torch
+from contrastive import learning_rate, nt_xent
+from head import pair_features, train_head
 from sounds import FAMILIES, draw, perturb, render
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
+from trainee import Trainee, fold, settle
 
 from vggish_pt import __version__
-from vggish_pt import constants as c
 from vggish_pt.config import VGGishConfig
 from vggish_pt.frontend import LogMel
 from vggish_pt.memory import keep_freed_memory
 from vggish_pt.network import Network
 from vggish_pt.storage import write_model
-
-CONVOLUTIONS = {"conv1": 64, "conv2": 128, "conv3_1": 256, "conv3_2": 256, "conv4_1": 512, "conv4_2": 512}
-POOLED = ("conv1", "conv2", "conv3_2", "conv4_2")
-
-
-def _layer(network: Network, name: str) -> nn.Conv2d | nn.Linear:
-    return cast("nn.Conv2d | nn.Linear", network.get_submodule(name))
-
-
-def _narrow(network: Network, divisor: int) -> None:
-    channels = 1
-    for name, full in CONVOLUTIONS.items():
-        setattr(network, name, nn.Conv2d(channels, full // divisor, 3, padding=1))
-        channels = full // divisor
-    network.fc1 = nn.Linear(network.fc1.in_features // divisor, network.fc1.out_features)
-
-
-class Trainee(nn.Module):
-    """The package's network with batch normalisation after each layer, and what the loss compares.
-
-    Args:
-        fc_width: width of the fully connected layers.
-        projection: ``none``, the loss compares embeddings; ``mlp``, it compares what a hidden layer of 512 makes of
-            them.
-        divisor: the convolutions have so many times fewer channels than VGGish's; for experiments (ablate.py), which
-            then cost a fraction.
-    """
-
-    def __init__(self, fc_width: int, projection: str = "none", divisor: int = 1) -> None:
-        super().__init__()
-        self.network = Network(fc_width)
-        if divisor > 1:
-            _narrow(self.network, divisor)
-        self.norms = nn.ModuleDict({name: nn.BatchNorm2d(n // divisor) for name, n in CONVOLUTIONS.items()})
-        for name, width in (("fc1", fc_width), ("fc2", fc_width)):
-            self.norms[name] = nn.BatchNorm1d(width)
-        self.norms["embedding"] = nn.BatchNorm1d(c.EMBEDDING_SIZE, affine=False)
-        self.projection: nn.Module = nn.Identity()
-        if projection == "mlp":
-            hidden = nn.Linear(c.EMBEDDING_SIZE, 512, bias=False)
-            self.projection = nn.Sequential(hidden, nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128))
-        for name in self.norms:
-            layer = _layer(self.network, name)
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(cast(Tensor, layer.bias))
-
-    def features(self, examples: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Stage by stage what (n, 96, 64) turns into: ``conv4`` (n, 512, 6, 4), ``fc2`` and ``embedding``."""
-        x = examples[:, None].contiguous(memory_format=torch.channels_last)
-        for name in CONVOLUTIONS:
-            x = self.norms[name](self.network.get_submodule(name)(x))
-            # Pooling first gives the same and leaves a quarter for the ReLU.
-            x = F.relu(F.max_pool2d(x, 2) if name in POOLED else x)
-        yield "conv4", x
-        x = x.permute(0, 2, 3, 1).flatten(1)
-        for name in ("fc1", "fc2"):
-            x = F.relu(self.norms[name](self.network.get_submodule(name)(x)))
-        yield "fc2", x
-        yield "embedding", self.norms["embedding"](self.network.embedding(x))
-
-    def embed(self, examples: Tensor) -> Tensor:
-        """(n, 96, 64) → (n, 128), as the network does, with normalisation."""
-        return dict(self.features(examples))["embedding"]
-
-    def forward(self, examples: Tensor) -> Tensor:
-        """(n, 96, 64) → (n, 128), the projections that the loss compares."""
-        return cast(Tensor, self.projection(self.embed(examples)))
-
-    @torch.no_grad()
-    def folded(self) -> Network:
-        """The plain network that computes the same as :meth:`embed` does in evaluation mode."""
-        plain = Network(self.network.fc1.out_features)
-        plain.load_state_dict(self.network.state_dict())
-        for name, module in self.norms.items():
-            layer, norm = _layer(plain, name), {k: v.cpu() for k, v in module.state_dict().items()}
-            scale = (norm["running_var"] + cast(float, module.eps)).rsqrt() * norm.get("weight", 1.0)
-            layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.ndim - 1)))
-            bias = cast(Tensor, layer.bias)
-            bias.copy_((bias - norm["running_mean"]) * scale + norm.get("bias", 0.0))
-        return plain.eval()
 
 
 class Sounds:
@@ -157,23 +78,6 @@ class Sounds:
         return examples[:, 0]
 
 
-def nt_xent(projections: Tensor, temperature: float) -> tuple[Tensor, float]:
-    """The loss over (2 * pairs, d) projections, and how often a clip's partner is the nearest of all."""
-    z = F.normalize(projections.float(), dim=1)
-    similarity = (z @ z.T / temperature).fill_diagonal_(-math.inf)
-    target = torch.arange(len(z), device=z.device).roll(len(z) // 2)
-    hits = (similarity.argmax(1) == target).float().mean().item()
-    return F.cross_entropy(similarity, target), hits
-
-
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over the first twentieth, then half a cosine down to 0."""
-    warm = max(1, steps // 20)
-    if step < warm:
-        return peak * (step + 1) / warm
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
 def fit_pca(network: Network, examples: Tensor) -> dict[str, np.ndarray[Any, Any]]:
     """Mean and whitening principal axes of the embeddings of (n, 96, 64) examples, float64."""
     embeddings = network.infer(examples).double().numpy()
@@ -186,8 +90,14 @@ def fit_pca(network: Network, examples: Tensor) -> dict[str, np.ndarray[Any, Any
 
 def recipe_of(args: argparse.Namespace) -> dict[str, int | float | str]:
     """The settings that make the result what it is."""
-    elsewhere = ("out", "state", "stop_at", "save_every", "dtype", "pca_batches")
+    elsewhere = ("out", "state", "stop_at", "save_every")
     return {name: value for name, value in vars(args).items() if name not in elsewhere and value is not None}
+
+
+def first_stage(recipe: dict[str, int | float | str]) -> dict[str, int | float | str]:
+    """Those of the settings that the saved state depends on."""
+    later = ("dtype", "pca_batches")
+    return {name: value for name, value in recipe.items() if name not in later and not name.startswith("head_")}
 
 
 def train(
@@ -201,7 +111,7 @@ def train(
     optimizer = torch.optim.AdamW(trainee.parameters(), lr=args.lr, weight_decay=args.weight_decay)
     args.state.mkdir(parents=True, exist_ok=True)
     saved, log = args.state / "state.pt", args.state / "pretrain.csv"
-    settings = recipe_of(args)
+    settings = first_stage(recipe_of(args))
     start = 0
     if saved.exists():
         try:
@@ -246,17 +156,20 @@ def train(
 
 
 def finish(trainee: Trainee, sounds: Sounds, args: argparse.Namespace, device: torch.device) -> None:
-    """Settles the normalisation's statistics, folds it in, fits PCA and writes the model folder."""
+    """Trains the head anew, folds normalisation into the weights, fits PCA and writes the model folder."""
     fresh = [sounds[args.steps + i] for i in range(args.pca_batches)]
-    for norm in cast("list[nn.BatchNorm2d]", list(trainee.norms.values())):
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=args.precision == "bf16"):
-        for batch in fresh:
-            trainee(batch)
+    settle(trainee, fresh, args.precision)
+    head = trainee.head
+    if args.head_epochs:
+        network = fold(trainee.trunk, head).to(device, torch.bfloat16 if args.precision == "bf16" else torch.float32)
+        batches = -(-args.head_pairs // args.pairs)
+        print(f"head: on {batches * args.pairs} pairs", flush=True)
+        numbers = range(args.steps + args.pca_batches, args.steps + args.pca_batches + batches)
+        head = train_head(pair_features(network, map(sounds.__getitem__, numbers)), args, args.state / "head.csv")
+        settle(head, [pair_features(network, fresh).flatten(0, 1)], args.precision)
     # PCA is fitted to what the file computes.
     dtype = getattr(torch, args.dtype)
-    network = trainee.folded().to(dtype).float()
+    network = fold(trainee.trunk, head).to(dtype).float()
     tensors = {f"network.{name}": tensor.to(dtype).numpy() for name, tensor in network.state_dict().items()}
     pca = fit_pca(network, torch.cat(fresh).cpu())
     tensors |= {f"postprocess.{name}": array for name, array in pca.items()}
@@ -302,6 +215,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--move-layers", type=float, default=0.1)
     parser.add_argument("--move-clips", type=float, default=0.3)
     parser.add_argument("--without", type=left_out, metavar="FAMILY,...", help="families of sources to leave out")
+    parser.add_argument("--head-pairs", type=int, default=12_800, help="of clips for the second stage")
+    parser.add_argument("--head-batch", type=int, default=512, help="pairs in a batch of it")
+    parser.add_argument("--head-epochs", type=int, default=12, help="0: no second stage")
+    parser.add_argument("--head-lr", type=float, default=2e-3)
+    parser.add_argument("--head-weight-decay", type=float, default=0.05)
+    parser.add_argument("--head-seed", type=int, default=0)
     parser.add_argument("--pca-batches", type=int, default=16)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the file's weights")

@@ -1,0 +1,34 @@
+"""What both stages of pretraining learn by: find a clip's partner among all clips of the batch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def nt_xent(projections: Tensor, temperature: float) -> tuple[Tensor, float]:
+    """NT-Xent (Chen et al., ICML 2020, arXiv 2002.05709).
+
+    Args:
+        projections: (2 * pairs, d), the second views after the first.
+        temperature: what cosines are divided by.
+
+    Returns:
+        The loss, and how often a clip's partner is the nearest of all.
+    """
+    z = F.normalize(projections.float(), dim=1)
+    similarity = (z @ z.T / temperature).fill_diagonal_(-math.inf)
+    target = torch.arange(len(z), device=z.device).roll(len(z) // 2)
+    hits = (similarity.argmax(1) == target).float().mean().item()
+    return F.cross_entropy(similarity, target), hits
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up over the first twentieth, then half a cosine down to 0."""
+    warm = max(1, steps // 20)
+    if step < warm:
+        return peak * (step + 1) / warm
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))

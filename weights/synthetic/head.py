@@ -1,0 +1,69 @@
+"""Pretraining's second stage: the fully connected layers alone, trained anew on convolutions that stay as they are.
+
+What the convolutions give for a clip is computed once. A step then costs next to nothing, so a batch may hold many more
+strangers that a clip's partner has to be told from, and every clip may come again in other company.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from contrastive import learning_rate, nt_xent
+from torch import Tensor
+from trainee import Head
+
+from vggish_pt.network import Network
+
+
+def pair_features(network: Network, batches: Iterable[Tensor]) -> Tensor:
+    """What a head takes, of batches that hold second views after first ones: (pairs, 2, 4 * 512) bfloat16."""
+    found = [Head.over_time(network.infer(batch, "conv4").float()) for batch in batches]
+    return torch.cat([views.to(torch.bfloat16).unflatten(0, (2, -1)).transpose(0, 1) for views in found])
+
+
+def train_head(features: Tensor, args: argparse.Namespace, log: Path, report: TextIO = sys.stdout) -> Head:
+    """Trains a new head.
+
+    Args:
+        features: (pairs, 2, 4 * 512), see :func:`pair_features`; there the work is done.
+        args: pretrain.py's settings.
+        log: the file for the learning curve.
+        report: where progress is told.
+    """
+    device = features.device
+    pairs, batch = len(features), min(args.head_batch, len(features))
+    torch.manual_seed(args.head_seed)
+    head = Head(512, args.fc_width).to(device).train()
+    optimizer = torch.optim.AdamW(head.parameters(), lr=args.head_lr, weight_decay=args.head_weight_decay)
+    order = torch.Generator().manual_seed(args.head_seed)
+    steps, step = args.head_epochs * (pairs // batch), 0
+    with log.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("step", "loss", "hits", "learning_rate"))
+        for epoch in range(args.head_epochs):
+            # What does not fill a batch comes in another epoch.
+            for places in torch.randperm(pairs, generator=order)[: pairs // batch * batch].split(batch):
+                rate = learning_rate(step, steps, args.head_lr)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                views = features[places.to(device)].transpose(0, 1).flatten(0, 1)
+                with torch.autocast(device.type, torch.bfloat16, enabled=args.precision == "bf16"):
+                    embeddings = head(views)
+                loss, hits = nt_xent(embeddings, args.temperature)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                rows.writerow((step, f"{loss.item():.4f}", f"{hits:.4f}", f"{rate:.3g}"))
+                step += 1
+            print(
+                f"head, epoch {epoch + 1}/{args.head_epochs}  loss {loss.item():.3f}  hits {hits:.3f}",
+                file=report,
+                flush=True,
+            )
+    return head

@@ -145,6 +145,24 @@ def test_recordings_are_judged_by_the_fold_they_are_in():
     scores = evaluate.on_recordings(recordings, knowing, [tasks.CLEAN])
     assert scores == {tasks.CLEAN: [1, 1, 1, 1, 0]}
     assert len(asked) == 1  # nothing is computed twice
+    taken = evaluate.confusions(recordings, knowing)
+    assert taken == {"a": {"a": 4, "b": 1}, "b": {"b": 4, "a": 1}}
+
+
+def test_classes_are_told_one_by_one(capsys):
+    waves = [np.full(16_000, value, np.float32) for value in range(20)]
+    labels = np.array(["good", "bad"] * 10)
+    recordings = Recordings(waves, labels, np.repeat([1, 2, 3, 4, 5], 4))
+
+    def features(of):  # tells them apart, but for two bad ones
+        values = np.array([round(float(np.median(wave))) for wave in of])
+        return np.where((values % 2 == 0) | np.isin(values, (3, 15)), 1, -1)[:, None].astype(np.float32)
+
+    evaluate.print_classes(recordings, {"mine": features})
+    header, _, first, second = capsys.readouterr().out.strip().splitlines()
+    assert header == "| mine: class | clips | recognised | taken for |"
+    assert first == "| good | 10 | 10 |  |"
+    assert second == "| bad | 10 | 8 | good 2 |"
 
 
 @pytest.mark.parametrize("script", ["evaluate.py", "ablate.py"])

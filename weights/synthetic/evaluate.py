@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -105,6 +106,17 @@ def on_recordings(recordings: Recordings, features: Features, conditions: Iterab
     return out
 
 
+def confusions(recordings: Recordings, features: Features) -> dict[str, Counter[str]]:
+    """Of each class what its clips were taken for, each clip by the classifier fitted to the other folds."""
+    vectors = features(recordings.waves)
+    taken: dict[str, Counter[str]] = defaultdict(Counter)
+    for number in range(1, 6):
+        known, labels, held_out, truth = recordings.fold(number, vectors)
+        for right, told in zip(truth, fitted(known, labels).predict(held_out), strict=True):
+            taken[str(right)][str(told)] += 1
+    return taken
+
+
 def row(cells: Iterable[object]) -> None:
     """Prints a row of a table."""
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
@@ -121,6 +133,19 @@ def print_esc10(recordings: Recordings, compared: dict[str, Features], condition
         figures = [*clean, *map(np.mean, (clean, clean[:2], clean[2:], *(scores[change] for change in changes)))]
         row([name, *(f"{f:.3f}" for f in figures)])
     print()
+
+
+def print_classes(recordings: Recordings, compared: dict[str, Features]) -> None:
+    """A table for each feature: how many clips of a class are recognised, and what two or more others are taken for."""
+    for name, features in compared.items():
+        row([f"{name}: class", "clips", "recognised", "taken for"])
+        row(["---"] * 4)
+        taken = confusions(recordings, features)
+        for label in sorted(taken, key=lambda label: -taken[label][label]):
+            counts = taken[label]
+            others = [f"{told} {count}" for told, count in counts.most_common() if told != label and count > 1]
+            row([label, counts.total(), counts[label], ", ".join(others)])
+        print()
 
 
 def print_tasks(names: Iterable[str], compared: dict[str, Features], seed: int) -> None:
@@ -145,6 +170,7 @@ def main() -> None:
     parser.add_argument("--no-others", action="store_true", help="without spectra and random weights")
     parser.add_argument("--half", action="store_true", help="also with weights rounded to float16")
     parser.add_argument("--clean", action="store_true", help="ESC-10 as it is alone: not quieter, no noise")
+    parser.add_argument("--classes", action="store_true", help="ESC-10's classes one by one, too")
     parser.add_argument("--seed", type=int, default=0, help="of the tasks")
     args = parser.parse_args()
     try:
@@ -152,7 +178,10 @@ def main() -> None:
             args.weights or ["synthetic"], args.layer or ["embedding", "conv4"], args.half, not args.no_others
         )
         if args.esc10:
-            print_esc10(Recordings.read(args.esc10), compared, [CLEAN] if args.clean else list(CONDITIONS))
+            recordings = Recordings.read(args.esc10)
+            print_esc10(recordings, compared, [CLEAN] if args.clean else list(CONDITIONS))
+            if args.classes:
+                print_classes(recordings, compared)
         print_tasks([name for name in args.task or TASKS if name != "none"], compared, args.seed)
     except VGGishError as error:
         raise SystemExit(f"evaluate.py: {error}") from None

@@ -1,4 +1,4 @@
-"""Pretraining's second stage: the fully connected layers alone, trained anew on convolutions that stay as they are.
+"""Pretraining's second stage: the fully connected layers go on alone, on convolutions that stay as they are.
 
 What the convolutions give for a clip is computed once. A step then costs next to nothing, so a batch may hold many more
 strangers that a clip's partner has to be told from, and every clip may come again in other company.
@@ -27,10 +27,11 @@ def pair_features(network: Network, batches: Iterable[Tensor]) -> Tensor:
     return torch.cat([views.to(torch.bfloat16).unflatten(0, (2, -1)).transpose(0, 1) for views in found])
 
 
-def train_head(features: Tensor, args: argparse.Namespace, log: Path, report: TextIO = sys.stdout) -> Head:
-    """Trains a new head.
+def train_head(head: Head, features: Tensor, args: argparse.Namespace, log: Path, report: TextIO = sys.stdout) -> None:
+    """Trains a head further.
 
     Args:
+        head: what is trained.
         features: (pairs, 2, 4 * 512), see :func:`pair_features`; there the work is done.
         args: pretrain.py's settings.
         log: the file for the learning curve.
@@ -38,8 +39,7 @@ def train_head(features: Tensor, args: argparse.Namespace, log: Path, report: Te
     """
     device = features.device
     pairs, batch = len(features), min(args.head_batch, len(features))
-    torch.manual_seed(args.head_seed)
-    head = Head(512, args.fc_width).to(device).train()
+    head.train()
     optimizer = torch.optim.AdamW(head.parameters(), lr=args.head_lr, weight_decay=args.head_weight_decay)
     order = torch.Generator().manual_seed(args.head_seed)
     steps, step = args.head_epochs * (pairs // batch), 0
@@ -66,4 +66,3 @@ def train_head(features: Tensor, args: argparse.Namespace, log: Path, report: Te
                 file=report,
                 flush=True,
             )
-    return head

@@ -8,8 +8,8 @@ each rendered anew. The network learns to find a clip's partner among all other 
 (:mod:`contrastive`), by the embedding itself: on a projection that is thrown away in the end, as is usual, the
 embedding came out worse (README.md beside this file).
 
-In a second stage (:mod:`head`) the fully connected layers are trained anew, on convolutions that stay as they are and
-in far larger batches. PCA and whitening are then fitted on embeddings of further synthetic clips.
+In a second stage (:mod:`head`) the fully connected layers go on alone, in far larger batches. PCA and whitening are
+then fitted on embeddings of further synthetic clips.
 
 The sounds of a step depend on the seed and the step's number only, so a run that was stopped goes on as if it had
 not been: give the same arguments again. ``pretrain.csv`` and ``head.csv`` beside the state hold the learning curves.
@@ -156,20 +156,21 @@ def train(
 
 
 def finish(trainee: Trainee, sounds: Sounds, args: argparse.Namespace, device: torch.device) -> None:
-    """Trains the head anew, folds normalisation into the weights, fits PCA and writes the model folder."""
+    """Trains the head further, folds normalisation into the weights, fits PCA and writes the model folder."""
     fresh = [sounds[args.steps + i] for i in range(args.pca_batches)]
     settle(trainee, fresh, args.precision)
-    head = trainee.head
     if args.head_epochs:
-        network = fold(trainee.trunk, head).to(device, torch.bfloat16 if args.precision == "bf16" else torch.float32)
+        precision = torch.bfloat16 if args.precision == "bf16" else torch.float32
+        network = fold(trainee.trunk, trainee.head).to(device, precision)
         batches = -(-args.head_pairs // args.pairs)
         print(f"head: on {batches * args.pairs} pairs", flush=True)
         numbers = range(args.steps + args.pca_batches, args.steps + args.pca_batches + batches)
-        head = train_head(pair_features(network, map(sounds.__getitem__, numbers)), args, args.state / "head.csv")
-        settle(head, [pair_features(network, fresh).flatten(0, 1)], args.precision)
+        features = pair_features(network, map(sounds.__getitem__, numbers))
+        train_head(trainee.head, features, args, args.state / "head.csv")
+        settle(trainee.head, [pair_features(network, fresh).flatten(0, 1)], args.precision)
     # PCA is fitted to what the file computes.
     dtype = getattr(torch, args.dtype)
-    network = fold(trainee.trunk, head).to(dtype).float()
+    network = fold(trainee.trunk, trainee.head).to(dtype).float()
     tensors = {f"network.{name}": tensor.to(dtype).numpy() for name, tensor in network.state_dict().items()}
     pca = fit_pca(network, torch.cat(fresh).cpu())
     tensors |= {f"postprocess.{name}": array for name, array in pca.items()}
@@ -204,7 +205,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--state", type=Path, help="folder of the run's state and log; default: OUT with .run added")
     parser.add_argument("--stop-at", type=int, help="stop after this step, to go on later")
     parser.add_argument("--save-every", type=int, default=50, help="steps between saved states")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--pairs", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fc-width", type=int, default=256)
@@ -215,10 +216,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--move-layers", type=float, default=0.1)
     parser.add_argument("--move-clips", type=float, default=0.3)
     parser.add_argument("--without", type=left_out, metavar="FAMILY,...", help="families of sources to leave out")
-    parser.add_argument("--head-pairs", type=int, default=12_800, help="of clips for the second stage")
+    parser.add_argument("--head-pairs", type=int, default=25_600, help="of clips for the second stage")
     parser.add_argument("--head-batch", type=int, default=512, help="pairs in a batch of it")
-    parser.add_argument("--head-epochs", type=int, default=12, help="0: no second stage")
-    parser.add_argument("--head-lr", type=float, default=2e-3)
+    parser.add_argument("--head-epochs", type=int, default=6, help="0: no second stage")
+    parser.add_argument("--head-lr", type=float, default=5e-4)
     parser.add_argument("--head-weight-decay", type=float, default=0.05)
     parser.add_argument("--head-seed", type=int, default=0)
     parser.add_argument("--pca-batches", type=int, default=16)

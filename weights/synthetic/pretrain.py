@@ -168,10 +168,15 @@ def finish(trainee: Trainee, sounds: Sounds, args: argparse.Namespace, device: t
         features = pair_features(network, map(sounds.__getitem__, numbers))
         train_head(trainee.head, features, args, args.state / "head.csv")
         settle(trainee.head, [pair_features(network, fresh).flatten(0, 1)], args.precision)
-    # PCA is fitted to what the file computes.
     dtype = getattr(torch, args.dtype)
-    network = fold(trainee.trunk, trainee.head).to(dtype).float()
-    tensors = {f"network.{name}": tensor.to(dtype).numpy() for name, tensor in network.state_dict().items()}
+    network = fold(trainee.trunk, trainee.head)
+    if dtype == torch.float16:
+        # Values of bfloat16 throughout, as computing in bfloat16 would round them to; the first layer stays wide there.
+        network = network.to(torch.bfloat16)
+    weights = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
+    network = network.float()
+    network.load_state_dict(weights)  # PCA is fitted to what the file computes
+    tensors = {f"network.{name}": tensor.numpy() for name, tensor in weights.items()}
     pca = fit_pca(network, torch.cat(fresh).cpu())
     tensors |= {f"postprocess.{name}": array for name, array in pca.items()}
     settings = recipe_of(args)

@@ -180,6 +180,18 @@ def test_a_state_that_is_damaged_and_a_place_that_cannot_be_written_are_one_line
     assert state.read_bytes() == content
 
 
+def test_precisions_of_computing_and_of_the_file(tmp_path):
+    run_pretrain(tmp_path / "wide", "--precision", "fp32", "--dtype", "float32")
+    run_pretrain(tmp_path / "narrow")
+    wide, narrow = (storage.read_model(tmp_path / name)[1] for name in ("wide", "narrow"))
+    for name in wide:
+        if name.startswith("network."):
+            assert (wide[name].dtype, narrow[name].dtype) == (torch.float32, torch.float16)
+            # Values of bfloat16, but for the first layer, which is always computed in float32.
+            rounded = narrow[name].float().bfloat16().float()
+            assert torch.equal(rounded, narrow[name].float()) == (not name.startswith("network.conv1"))
+
+
 def test_families_left_out_are_part_of_the_recipe(tmp_path):
     run_pretrain(tmp_path / "model", "--without", "voice,engine", "--steps", "2")
     config = storage.read_config(tmp_path / "model")

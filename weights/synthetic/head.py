@@ -52,7 +52,7 @@ def train_head(head: Head, features: Tensor, args: argparse.Namespace, log: Path
                 rate = learning_rate(step, steps, args.head_lr)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                views = features[places.to(device)].transpose(0, 1).flatten(0, 1)
+                views = features[places.to(device)].transpose(0, 1).flatten(0, 1).float()
                 with torch.autocast(device.type, torch.bfloat16, enabled=args.precision == "bf16"):
                     embeddings = head(views)
                 loss, hits = nt_xent(embeddings, args.temperature)

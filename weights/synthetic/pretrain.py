@@ -167,7 +167,7 @@ def finish(trainee: Trainee, sounds: Sounds, args: argparse.Namespace, device: t
         numbers = range(args.steps + args.pca_batches, args.steps + args.pca_batches + batches)
         features = pair_features(network, map(sounds.__getitem__, numbers))
         train_head(trainee.head, features, args, args.state / "head.csv")
-        settle(trainee.head, [pair_features(network, fresh).flatten(0, 1)], args.precision)
+        settle(trainee.head, [pair_features(network, fresh).flatten(0, 1).float()], args.precision)
     dtype = getattr(torch, args.dtype)
     network = fold(trainee.trunk, trainee.head)
     if dtype == torch.float16:

@@ -1,4 +1,4 @@
-"""Compares choices of the recipe by small stand-ins: a quarter of the channels, a fifth of the steps.
+"""Compares choices of the recipe by small stand-ins: a quarter of the channels, an eighth of the steps, one stage.
 
     python weights/synthetic/ablate.py ESC10 --change "" --change "temperature=0.2" --change "without=voice" --seeds 0 1
 

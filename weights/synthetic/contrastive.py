@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 
 def nt_xent(projections: Tensor, temperature: float) -> tuple[Tensor, float]:
@@ -32,3 +33,24 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     if step < warm:
         return peak * (step + 1) / warm
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def descend(optimizer: Optimizer, projections: Tensor, temperature: float, rate: float) -> tuple[float, float]:
+    """One step down the loss at a learning rate.
+
+    Args:
+        optimizer: of what made the projections.
+        projections: as :func:`nt_xent` takes them.
+        temperature: likewise.
+        rate: the learning rate.
+
+    Returns:
+        The loss before the step, and how often a clip's partner was the nearest of all.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    loss, hits = nt_xent(projections, temperature)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.item(), hits

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 import torch
-from contrastive import learning_rate, nt_xent
+from contrastive import descend, learning_rate
 from torch import Tensor
 from trainee import Head
 
@@ -50,19 +50,14 @@ def train_head(head: Head, features: Tensor, args: argparse.Namespace, log: Path
             # What does not fill a batch comes in another epoch.
             for places in torch.randperm(pairs, generator=order)[: pairs // batch * batch].split(batch):
                 rate = learning_rate(step, steps, args.head_lr)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
                 views = features[places.to(device)].transpose(0, 1).flatten(0, 1).float()
                 with torch.autocast(device.type, torch.bfloat16, enabled=args.precision == "bf16"):
                     embeddings = head(views)
-                loss, hits = nt_xent(embeddings, args.temperature)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                rows.writerow((step, f"{loss.item():.4f}", f"{hits:.4f}", f"{rate:.3g}"))
+                loss, hits = descend(optimizer, embeddings, args.temperature, rate)
+                rows.writerow((step, f"{loss:.4f}", f"{hits:.4f}", f"{rate:.3g}"))
                 step += 1
             print(
-                f"head, epoch {epoch + 1}/{args.head_epochs}  loss {loss.item():.3f}  hits {hits:.3f}",
+                f"head, epoch {epoch + 1}/{args.head_epochs}  loss {loss:.3f}  hits {hits:.3f}",
                 file=report,
                 flush=True,
             )

@@ -28,7 +28,7 @@ from typing import Any, TextIO
 
 import numpy as np
 import torch
-from contrastive import learning_rate, nt_xent
+from contrastive import descend, learning_rate
 from head import pair_features, train_head
 from sounds import FAMILIES, draw, perturb, render
 from torch import Tensor
@@ -133,21 +133,16 @@ def train(
     with log.open("a", newline="") as file:
         for step in range(start, end):
             began = time.perf_counter()
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, args.steps, args.lr)
             with torch.autocast(device.type, torch.bfloat16, enabled=args.precision == "bf16"):
                 projections = trainee(sounds[step])
-            loss, hits = nt_xent(projections, args.temperature)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            rate = learning_rate(step, args.steps, args.lr)
+            loss, hits = descend(optimizer, projections, args.temperature, rate)
             seconds = time.perf_counter() - began
-            rate = optimizer.param_groups[0]["lr"]
-            row = (step, f"{loss.item():.4f}", f"{hits:.4f}", f"{rate:.3g}", f"{seconds:.2f}")
+            row = (step, f"{loss:.4f}", f"{hits:.4f}", f"{rate:.3g}", f"{seconds:.2f}")
             csv.writer(file, lineterminator="\n").writerow(row)
             file.flush()
             if (step + 1) % 20 == 0:
-                print(f"step {step + 1}/{args.steps}  loss {loss.item():.3f}  hits {hits:.3f}", file=report, flush=True)
+                print(f"step {step + 1}/{args.steps}  loss {loss:.3f}  hits {hits:.3f}", file=report, flush=True)
             if (step + 1) % args.save_every == 0 or step + 1 == end:
                 state = {"trainee": trainee.state_dict(), "optimizer": optimizer.state_dict()}
                 torch.save({**state, "step": step + 1, "settings": settings}, saved.with_suffix(".tmp"))

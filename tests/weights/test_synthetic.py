@@ -73,7 +73,7 @@ def test_card_says_how_it_was_made_and_when_to_use_another():
 def test_recordings_are_recognised_as_the_card_says(esc10_dir, model):
     recordings = Recordings.read(esc10_dir)
     features = partial(evaluate.network_features, model, "embedding")
-    accuracies = evaluate.on_recordings(recordings, features, [tasks.CLEAN])[tasks.CLEAN]
+    accuracies = evaluate.by_fold(recordings, evaluate.predictions(recordings, features, [tasks.CLEAN])[tasks.CLEAN])
     row = re.search(r"^\| \*\*`synthetic`, embedding\*\* \|(.*)\|$", (FOLDER / storage.CARD_NAME).read_text(), re.M)
     told = [float(cell.strip("* ")) for cell in row[1].split("|")]
     assert np.mean(accuracies) >= 0.9

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from vggish_pt import VGGish, VGGishConfig
 from vggish_pt.constants import SAMPLE_RATE
 from vggish_pt.errors import AudioError
 
@@ -142,10 +144,11 @@ def test_recordings_are_judged_by_the_fold_they_are_in():
         values = np.array([round(float(np.median(wave))) for wave in of])
         return np.where((values % 2 == 0) ^ (values >= 8), 1, -1)[:, None].astype(np.float32)  # fold 5 the other way
 
-    scores = evaluate.on_recordings(recordings, knowing, [tasks.CLEAN])
+    told = evaluate.predictions(recordings, knowing, [tasks.CLEAN])
+    scores = {condition: evaluate.by_fold(recordings, found) for condition, found in told.items()}
     assert scores == {tasks.CLEAN: [1, 1, 1, 1, 0]}
     assert len(asked) == 1  # nothing is computed twice
-    taken = evaluate.confusions(recordings, knowing)
+    taken = evaluate.confusions(recordings, told[tasks.CLEAN])
     assert taken == {"a": {"a": 4, "b": 1}, "b": {"b": 4, "a": 1}}
 
 
@@ -158,11 +161,23 @@ def test_classes_are_told_one_by_one(capsys):
         values = np.array([round(float(np.median(wave))) for wave in of])
         return np.where((values % 2 == 0) | np.isin(values, (3, 15)), 1, -1)[:, None].astype(np.float32)
 
-    evaluate.print_classes(recordings, {"mine": features})
+    told = evaluate.predictions(recordings, features, [tasks.CLEAN])
+    evaluate.print_classes(recordings, "mine", told[tasks.CLEAN])
     header, _, first, second = capsys.readouterr().out.strip().splitlines()
     assert header == "| mine: class | clips | recognised | taken for |"
     assert first == "| good | 10 | 10 |  |"
     assert second == "| bad | 10 | 8 | good 2 |"
+
+
+def test_half_rounds_every_layer_and_models_keep_their_names(tmp_path):
+    names = [str(tmp_path / folder / "model") for folder in ("one", "other")]
+    for name in names:
+        VGGish(VGGishConfig(fc_width=8)).save_pretrained(name)
+    compared = evaluate.all_features(names, ["embedding"], half=True, others=False)
+    assert list(compared) == [f"{name}{kind}, embedding" for name in names for kind in ("", " in float16")]
+    for label, features in compared.items():
+        exact = [torch.equal(p, p.half().float()) for p in features.args[0].network.parameters()]
+        assert all(exact) if "float16" in label else not any(exact)
 
 
 @pytest.mark.parametrize("script", ["evaluate.py", "ablate.py"])

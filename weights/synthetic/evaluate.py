@@ -51,11 +51,12 @@ def all_features(names: Iterable[str], layers: Sequence[str], half: bool, others
     """What is compared, by the name it has in the tables."""
     models: dict[str, VGGish] = {}
     for name in names:
-        models[Path(name).name] = VGGish.from_pretrained(name)
+        models[name] = VGGish.from_pretrained(name)
         if half:
             # Rounded weights, computed with in float32: what a float16 file costs.
-            rounded = models[f"{Path(name).name} in float16"] = VGGish.from_pretrained(name)
-            rounded.network.half().float()
+            rounded = models[f"{name} in float16"] = VGGish.from_pretrained(name)
+            for parameter in rounded.network.parameters():  # half() would leave the first layer as it is
+                parameter.data = parameter.data.half().float()
     if others:
         models["random weights"] = load_model(FeatureSettings(weights=RANDOM))
     out: dict[str, Features] = {
@@ -95,25 +96,30 @@ def on_task(task: Task, features: Features) -> list[float]:
     ]
 
 
-def on_recordings(recordings: Recordings, features: Features, conditions: Iterable[str]) -> dict[str, list[float]]:
-    """Of each condition the accuracy on each of the five folds."""
+def predictions(recordings: Recordings, features: Features, conditions: Iterable[str]) -> dict[str, NDArray[np.str_]]:
+    """Of each condition what each clip is taken for, (n,), by the classifier fitted to the other folds' clean clips."""
     clean = features(recordings.waves)
     classifiers = {number: fitted(*recordings.fold(number, clean)[:2]) for number in range(1, 6)}
     out = {}
     for condition in conditions:
         vectors = clean if condition == CLEAN else features(changed(recordings.waves, condition))
-        out[condition] = [figure(classifiers[n], *recordings.fold(n, vectors)[2:]) for n in classifiers]
+        out[condition] = np.empty_like(recordings.labels)
+        for number, classifier in classifiers.items():
+            out[condition][recordings.folds == number] = classifier.predict(recordings.fold(number, vectors)[2])
     return out
 
 
-def confusions(recordings: Recordings, features: Features) -> dict[str, Counter[str]]:
-    """Of each class what its clips were taken for, each clip by the classifier fitted to the other folds."""
-    vectors = features(recordings.waves)
+def by_fold(recordings: Recordings, told: NDArray[np.str_]) -> list[float]:
+    """The accuracy on each of the five folds."""
+    right = told == recordings.labels
+    return [float(right[recordings.folds == number].mean()) for number in range(1, 6)]
+
+
+def confusions(recordings: Recordings, told: NDArray[np.str_]) -> dict[str, Counter[str]]:
+    """Of each class what its clips were taken for."""
     taken: dict[str, Counter[str]] = defaultdict(Counter)
-    for number in range(1, 6):
-        known, labels, held_out, truth = recordings.fold(number, vectors)
-        for right, told in zip(truth, fitted(known, labels).predict(held_out), strict=True):
-            taken[str(right)][str(told)] += 1
+    for right, other in zip(recordings.labels, told, strict=True):
+        taken[str(right)][str(other)] += 1
     return taken
 
 
@@ -122,30 +128,29 @@ def row(cells: Iterable[object]) -> None:
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
-def print_esc10(recordings: Recordings, compared: dict[str, Features], conditions: Sequence[str]) -> None:
-    """The table of ESC-10, :data:`~tasks.CLEAN` first of the conditions."""
-    changes = conditions[1:]
+def print_esc10(recordings: Recordings, told: dict[str, dict[str, NDArray[np.str_]]]) -> None:
+    """The table of ESC-10, from what features make of each condition, :data:`~tasks.CLEAN` first."""
+    changes = list(next(iter(told.values())))[1:]
     row(["ESC-10", *(f"fold {n}" for n in range(1, 6)), "mean", "folds 1-2", "folds 3-5", *changes])
     row(["---"] * (9 + len(changes)))
-    for name, features in compared.items():
-        scores = on_recordings(recordings, features, conditions)
+    for name, of_condition in told.items():
+        scores = {condition: by_fold(recordings, found) for condition, found in of_condition.items()}
         clean = scores[CLEAN]
         figures = [*clean, *map(np.mean, (clean, clean[:2], clean[2:], *(scores[change] for change in changes)))]
         row([name, *(f"{f:.3f}" for f in figures)])
     print()
 
 
-def print_classes(recordings: Recordings, compared: dict[str, Features]) -> None:
-    """A table for each feature: how many clips of a class are recognised, and what two or more others are taken for."""
-    for name, features in compared.items():
-        row([f"{name}: class", "clips", "recognised", "taken for"])
-        row(["---"] * 4)
-        taken = confusions(recordings, features)
-        for label in sorted(taken, key=lambda label: -taken[label][label]):
-            counts = taken[label]
-            others = [f"{told} {count}" for told, count in counts.most_common() if told != label and count > 1]
-            row([label, counts.total(), counts[label], ", ".join(others)])
-        print()
+def print_classes(recordings: Recordings, name: str, told: NDArray[np.str_]) -> None:
+    """How many clips of a class a feature recognises, and what two or more others are taken for."""
+    row([f"{name}: class", "clips", "recognised", "taken for"])
+    row(["---"] * 4)
+    taken = confusions(recordings, told)
+    for label in sorted(taken, key=lambda label: -taken[label][label]):
+        counts = taken[label]
+        others = [f"{other} {count}" for other, count in counts.most_common() if other != label and count > 1]
+        row([label, counts.total(), counts[label], ", ".join(others)])
+    print()
 
 
 def print_tasks(names: Iterable[str], compared: dict[str, Features], seed: int) -> None:
@@ -179,9 +184,11 @@ def main() -> None:
         )
         if args.esc10:
             recordings = Recordings.read(args.esc10)
-            print_esc10(recordings, compared, [CLEAN] if args.clean else list(CONDITIONS))
-            if args.classes:
-                print_classes(recordings, compared)
+            conditions = [CLEAN] if args.clean else list(CONDITIONS)
+            told = {name: predictions(recordings, features, conditions) for name, features in compared.items()}
+            print_esc10(recordings, told)
+            for name in told if args.classes else ():
+                print_classes(recordings, name, told[name][CLEAN])
         print_tasks([name for name in args.task or TASKS if name != "none"], compared, args.seed)
     except VGGishError as error:
         raise SystemExit(f"evaluate.py: {error}") from None

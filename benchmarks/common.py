@@ -13,7 +13,7 @@ from torch import nn
 
 from vggish_pt import VGGish
 from vggish_pt.bench import generated_sound
-from vggish_pt.machine import describe
+from vggish_pt.bench.machine import describe
 
 RATE = 44_100
 

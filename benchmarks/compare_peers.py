@@ -30,10 +30,10 @@ import torch
 from common import add_weights_option, find_clips, load_model, print_machine, print_table, spread, write_clips
 
 from vggish_pt import compat
+from vggish_pt.audio.waveform import load_waveform
+from vggish_pt.bench.machine import operations
 from vggish_pt.errors import VGGishError
-from vggish_pt.frontend import LogMel
-from vggish_pt.machine import operations
-from vggish_pt.waveform import load_waveform
+from vggish_pt.nn.frontend import LogMel
 
 OURS = {
     "ours-torch": "ours, torch's own kernels",

@@ -22,7 +22,7 @@ import torchvggish.torchvggish as theirs
 from torchvggish import vggish_input as their_input
 
 from vggish_pt import compat
-from vggish_pt.convert import convert
+from vggish_pt.pretrained.convert import convert
 
 BOUND = 1e-4
 

@@ -28,10 +28,10 @@ from esc10 import accuracies, clips
 from filelock import FileLock
 
 from vggish_pt import VGGish, VGGishConfig
+from vggish_pt.audio.clip import Item
 from vggish_pt.classify import HeadConfig, VGGishClassifier
-from vggish_pt.classify.train import RunOptions, initialise, train
-from vggish_pt.classify.train_settings import AugmentSettings, TrainSettings
-from vggish_pt.item import Item
+from vggish_pt.classify.training.settings import AugmentSettings, TrainSettings
+from vggish_pt.classify.training.train import RunOptions, initialise, train
 
 RECIPE = TrainSettings(
     weights="synthetic",

@@ -25,13 +25,13 @@ from torch import nn
 
 from vggish_pt import VGGish
 from vggish_pt import constants as c
+from vggish_pt.audio.waveform import load_waveform
 from vggish_pt.bench import generated_sound
-from vggish_pt.examples import ExampleStream
-from vggish_pt.machine import operations
-from vggish_pt.network import Network
-from vggish_pt.timing import rounds, threads
-from vggish_pt.waveform import load_waveform
-from vggish_pt.windows import hop_frames
+from vggish_pt.bench.machine import operations
+from vggish_pt.bench.timing import rounds, threads
+from vggish_pt.nn.network import Network
+from vggish_pt.nn.streaming import ExampleStream
+from vggish_pt.nn.windows import hop_frames
 
 _BLOCK = 1 << 17
 

@@ -21,9 +21,9 @@ from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, cross_val_scor
 
 from vggish_pt import VGGish
 from vggish_pt.classify import read_labelled
-from vggish_pt.classify.classifiers import make_classifier
-from vggish_pt.layers import LAYERS
-from vggish_pt.pooling import pool_windows
+from vggish_pt.classify.probe.estimators import make_classifier
+from vggish_pt.inference.pooling import pool_windows
+from vggish_pt.nn.layers import LAYERS
 
 ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-029")
 VARIANTS = ("m1", "m3", "f2", "f4")

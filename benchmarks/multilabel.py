@@ -24,13 +24,13 @@ import torch
 from common import print_machine, print_table
 
 from vggish_pt.classify.config import HeadConfig
-from vggish_pt.classify.data import LabelledSet, read_labelled
-from vggish_pt.classify.evaluate import Evaluation, choose, evaluate
-from vggish_pt.classify.events import EventSettings
-from vggish_pt.classify.predict import Classifier, load_classifier, predict_items, prediction_events
-from vggish_pt.classify.run_options import RunOptions
-from vggish_pt.classify.train import train
-from vggish_pt.classify.train_settings import AugmentSettings, TrainSettings
+from vggish_pt.classify.data.labelled import LabelledSet, read_labelled
+from vggish_pt.classify.evaluation.evaluate import Evaluation, choose, evaluate
+from vggish_pt.classify.evaluation.events import EventSettings
+from vggish_pt.classify.evaluation.predict import Classifier, load_classifier, predict_items, prediction_events
+from vggish_pt.classify.training.run_options import RunOptions
+from vggish_pt.classify.training.settings import AugmentSettings, TrainSettings
+from vggish_pt.classify.training.train import train
 
 RATE = 16_000
 SECONDS = 4.0

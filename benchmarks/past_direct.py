@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vggish_pt import VGGish
-from vggish_pt.network import Network
-from vggish_pt.waveform import load_waveform
+from vggish_pt.audio.waveform import load_waveform
+from vggish_pt.nn.network import Network
 
 Run = Callable[[Tensor], Tensor]
 

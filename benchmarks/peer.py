@@ -28,7 +28,7 @@ class Ours:
         import torch
 
         import vggish_pt
-        from vggish_pt.frontend import LogMel
+        from vggish_pt.nn.frontend import LogMel
 
         torch.set_num_threads(threads)
         self.torch, self.package, self.variant = torch, vggish_pt, variant
@@ -39,7 +39,7 @@ class Ours:
         self.model = self.package.VGGish.from_pretrained(folder / "model")
         self.model.network.winograd = self.variant != "direct"
         if self.variant == "torch":
-            from vggish_pt import kernels, network
+            from vggish_pt.nn import kernels, network
 
             network.inference_kernels = lambda _layers: kernels.TORCH_KERNELS
         if self.variant == "bf16":
@@ -296,7 +296,7 @@ class Server:
     def peak(self, request):
         import torch
 
-        from vggish_pt.machine import peak
+        from vggish_pt.bench.machine import peak
 
         clock = time.process_time if request["clock"] == "cpu" else time.perf_counter
         types = {"fp32": torch.float32, "bf16": torch.bfloat16}

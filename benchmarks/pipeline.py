@@ -26,14 +26,14 @@ import torch
 from common import RATE, add_weights_option, load_model, print_machine, print_table, spread
 
 from vggish_pt import VGGish, VGGishConfig, VGGishError
-from vggish_pt.batch import Batch
+from vggish_pt.audio.clip import Item
 from vggish_pt.bench import generated_sound
-from vggish_pt.embedding import embed_items
-from vggish_pt.item import Item
-from vggish_pt.prefetch import Ahead, prefetch
-from vggish_pt.reading import Piece, Task, read
-from vggish_pt.settings import EmbedSettings
-from vggish_pt.workers import read_in_processes
+from vggish_pt.inference.batching import Batch
+from vggish_pt.inference.loading import Piece, Task, read
+from vggish_pt.inference.pipeline import embed_items
+from vggish_pt.inference.processes import read_in_processes
+from vggish_pt.inference.settings import EmbedSettings
+from vggish_pt.utils.prefetch import Ahead, prefetch
 
 RECORDINGS = Path(__file__).resolve().parent.parent.parent / "shared" / "esc10"
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
@@ -87,7 +87,7 @@ class Way:
     def pieces(self, model: VGGish, paths: list[str], settings: EmbedSettings, size: int) -> Iterator[Piece]:
         if self.processes:
             return read_in_processes(tasks(paths), model.frontend, settings, self.workers, ahead=size)
-        from vggish_pt.embedding import _use_one_thread
+        from vggish_pt.inference.pipeline import _use_one_thread
 
         ahead: Ahead[Task, Piece] = Ahead(size, size, lambda task: task.weight, lambda piece: len(piece.windows))
         return prefetch(

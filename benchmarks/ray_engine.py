@@ -25,14 +25,14 @@ import numpy as np
 from common import add_weights_option, load_model, print_machine, print_table, write_clips
 
 from vggish_pt import VGGish
-from vggish_pt.dump import Done, Outcome, layout, outcomes
-from vggish_pt.item import Item
-from vggish_pt.output import Session, open_run, open_store
-from vggish_pt.output.rows import Rows
-from vggish_pt.ray_cluster import _ENVIRONMENT
-from vggish_pt.ray_engine import _outcomes, outcomes_on_ray
-from vggish_pt.ray_worker import encode, pack
-from vggish_pt.settings import EmbedSettings
+from vggish_pt.audio.clip import Item
+from vggish_pt.dataset.engines.ray_actors import encode, pack
+from vggish_pt.dataset.engines.ray_cluster import _ENVIRONMENT
+from vggish_pt.dataset.engines.ray_engine import _outcomes, outcomes_on_ray
+from vggish_pt.dataset.outcomes import Done, Outcome, layout, outcomes
+from vggish_pt.dataset.outputs import Session, open_run, open_store
+from vggish_pt.dataset.schema import Rows
+from vggish_pt.inference.settings import EmbedSettings
 
 SETTINGS = EmbedSettings()
 BLOCK, WINDOWS = 256, 10

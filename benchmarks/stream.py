@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from vggish_pt import VGGish, push_many
-from vggish_pt.embedding import Embeddings
-from vggish_pt.examples import ExampleStream
-from vggish_pt.frontend import LogMel
+from vggish_pt.inference.pipeline import Embeddings
+from vggish_pt.nn.frontend import LogMel
+from vggish_pt.nn.streaming import ExampleStream
 
 RATES = (16_000, 8_000, 22_050, 44_100, 48_000, 96_000)
 

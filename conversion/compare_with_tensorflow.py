@@ -23,8 +23,8 @@ import numpy as np
 import tensorflow as tf
 import torch
 
-from vggish_pt.network import Network
-from vggish_pt.storage import read_model
+from vggish_pt.nn.network import Network
+from vggish_pt.pretrained.folder import read_model
 
 BOUND = 1e-5
 """Largest difference that passes, relative to the layer's largest value: some ten roundings of float32."""

@@ -77,7 +77,7 @@ def golden_v2(golden_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def golden_folder(golden_v1: Path, golden_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The golden weights as a model folder."""
-    from vggish_pt.convert import convert
+    from vggish_pt.pretrained.convert import convert
 
     folder = tmp_path_factory.mktemp("golden_model") / "model"
     convert(golden_v1, folder, pca=golden_dir / "vggish_pca_params.npz", name="golden")
@@ -98,7 +98,7 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from vggish_pt import VGGish, VGGishConfig
-    from vggish_pt.postprocess import Postprocessor
+    from vggish_pt.nn.postprocess import Postprocessor
 
     torch.manual_seed(7)
     model = VGGish(VGGishConfig(fc_width=16, name="small", license="Apache-2.0"))

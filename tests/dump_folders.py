@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from vggish_pt.dump import Done
-from vggish_pt.item import Item
-from vggish_pt.output import Failure, Layout, Rows, Session, open_output, open_run, open_store
+from vggish_pt.audio.clip import Item
+from vggish_pt.dataset.outcomes import Done
+from vggish_pt.dataset.outputs import Failure, Layout, Rows, Session, open_output, open_run, open_store
 
 METADATA = {
     "version": "0.1",

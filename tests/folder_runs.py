@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from vggish_pt import output
-from vggish_pt.dump import Done
-from vggish_pt.item import Item
-from vggish_pt.output import Failure, Layout, Rows, Session
+from vggish_pt.audio.clip import Item
+from vggish_pt.dataset import outputs as output
+from vggish_pt.dataset.outcomes import Done
+from vggish_pt.dataset.outputs import Failure, Layout, Rows, Session
 
 METADATA = {
     "version": "1",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vggish_pt.checkpoints import Checkpoint, open_checkpoint
+from vggish_pt.pretrained.checkpoints import Checkpoint, open_checkpoint
 
 FORMATS = ("v1", "v2")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import cramjam
 import numpy as np
 
-from vggish_pt.checkpoints.checksum import crc32c, mask
-from vggish_pt.checkpoints.sstable import MAGIC
-from vggish_pt.checkpoints.tensors import DTYPES, slice_key
+from vggish_pt.pretrained.checkpoints.sstable import MAGIC
+from vggish_pt.pretrained.checkpoints.tensors import DTYPES, slice_key
+from vggish_pt.utils.crc32c import crc32c, mask
 
 _TYPES = {name: number for number, name in DTYPES.items()}
 _FLOAT_VAL, _TENSOR_CONTENT = 5, 4

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vggish_pt.convert import convert
-from vggish_pt.storage import WEIGHTS_NAME
+from vggish_pt.pretrained.convert import convert
+from vggish_pt.pretrained.folder import WEIGHTS_NAME
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
 REPOSITORY = Path(__file__).resolve().parent.parent

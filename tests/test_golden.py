@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from vggish_pt.frontend import LogMel
-from vggish_pt.postprocess import Postprocessor
+from vggish_pt.nn.frontend import LogMel
+from vggish_pt.nn.postprocess import Postprocessor
 
 
 def _waveform(case):

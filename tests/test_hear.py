@@ -135,7 +135,7 @@ def test_default_weights(monkeypatch, small_folder):
 
 
 def test_fused_variant(small_folder, model):
-    from vggish_pt import hear_fused
+    from vggish_pt.hear import fused as hear_fused
 
     fused = hear_fused.load_model(str(small_folder))
     audio = torch.randn(2, 20_000) * 0.1

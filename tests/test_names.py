@@ -90,8 +90,8 @@ def test_names_in_docstrings():
 
 
 def test_the_search_finds_names():
-    assert {*shown("`vggish_pt.job.run`\nfrom vggish_pt import VGGish, load_waveform")} == {
-        "vggish_pt.job.run",
+    assert {*shown("`vggish_pt.dataset.job.run`\nfrom vggish_pt import VGGish, load_waveform")} == {
+        "vggish_pt.dataset.job.run",
         "vggish_pt.VGGish",
         "vggish_pt.load_waveform",
     }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vggish_pt import AudioError, MissingDependencyError, OutputError, SettingsError
-from vggish_pt.picture import save
+from vggish_pt.utils.figures import save
 
 pytest.importorskip("matplotlib")
 

@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggish_pt.item import Item
+from vggish_pt.audio.clip import Item
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ for line in sys.stdin:
 
 _LOADED = (
     *("torch", "sklearn.metrics", "scipy.ndimage", "matplotlib.figure", "matplotlib.backends.backend_agg"),
-    *("pyarrow.ipc", "safetensors.torch", "soundfile", "soxr", "vggish_pt.classify.model", "vggish_pt.inputs"),
+    *("pyarrow.ipc", "safetensors.torch", "soundfile", "soxr", "vggish_pt.classify.model", "vggish_pt.dataset.inputs"),
 )
 
 

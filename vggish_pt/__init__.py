@@ -29,27 +29,27 @@ from vggish_pt.errors import (
 from vggish_pt.version import __version__
 
 if TYPE_CHECKING:
-    from vggish_pt.config import VGGishConfig
-    from vggish_pt.dataset import read_dataset
-    from vggish_pt.embedding import Embeddings
-    from vggish_pt.frontend import LogMel
+    from vggish_pt.audio.waveform import load_waveform
+    from vggish_pt.dataset.reader import read_dataset
+    from vggish_pt.inference.pipeline import Embeddings
+    from vggish_pt.inference.stream import EmbeddingStream, push_many
     from vggish_pt.model import VGGish
-    from vggish_pt.network import Network
-    from vggish_pt.postprocess import Postprocessor
-    from vggish_pt.stream import EmbeddingStream, push_many
-    from vggish_pt.waveform import load_waveform
+    from vggish_pt.nn.config import VGGishConfig
+    from vggish_pt.nn.frontend import LogMel
+    from vggish_pt.nn.network import Network
+    from vggish_pt.nn.postprocess import Postprocessor
 
 _LAZY = {
     "VGGish": "vggish_pt.model",
-    "VGGishConfig": "vggish_pt.config",
-    "EmbeddingStream": "vggish_pt.stream",
-    "Embeddings": "vggish_pt.embedding",
-    "LogMel": "vggish_pt.frontend",
-    "Network": "vggish_pt.network",
-    "Postprocessor": "vggish_pt.postprocess",
-    "load_waveform": "vggish_pt.waveform",
-    "push_many": "vggish_pt.stream",
-    "read_dataset": "vggish_pt.dataset",
+    "VGGishConfig": "vggish_pt.nn.config",
+    "EmbeddingStream": "vggish_pt.inference.stream",
+    "Embeddings": "vggish_pt.inference.pipeline",
+    "LogMel": "vggish_pt.nn.frontend",
+    "Network": "vggish_pt.nn.network",
+    "Postprocessor": "vggish_pt.nn.postprocess",
+    "load_waveform": "vggish_pt.audio.waveform",
+    "push_many": "vggish_pt.inference.stream",
+    "read_dataset": "vggish_pt.dataset.reader",
 }
 
 __all__ = [

@@ -30,12 +30,12 @@ from torch import Tensor, nn
 
 from vggish_pt import constants as c
 from vggish_pt.audio import open_audio
+from vggish_pt.audio.resample import make_resampler
 from vggish_pt.errors import SettingsError, WeightsError
-from vggish_pt.frontend import LogMel
 from vggish_pt.model import VGGish as _VGGish
-from vggish_pt.network import Network
+from vggish_pt.nn.frontend import LogMel
+from vggish_pt.nn.network import Network
 from vggish_pt.pretrained import registry
-from vggish_pt.resample import make_resampler
 
 __all__ = ["VGG", "Postprocessor", "VGGish", "vggish", "vggish_input", "waveform_to_examples", "wavfile_to_examples"]
 
@@ -278,7 +278,7 @@ def _load(
         found = registry.resolve(weights, progress=None if progress else False)
         model = _VGGish.from_pretrained(found, final_relu=True)
     else:
-        from vggish_pt.convert import convert
+        from vggish_pt.pretrained.convert import convert
 
         # The model maps the file that it came from, so an open one may outlive the folder on some systems.
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

@@ -13,22 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from vggish_pt import constants as c
-from vggish_pt import storage
-from vggish_pt.config import VGGishConfig
-from vggish_pt.embedding import Embeddings, embed_sources, is_many
 from vggish_pt.errors import VGGishError
-from vggish_pt.frontend import LogMel
-from vggish_pt.network import Network
-from vggish_pt.postprocess import Postprocessor
+from vggish_pt.inference.pipeline import Embeddings, embed_sources, is_many
+from vggish_pt.inference.settings import EmbedSettings, Postprocess
+from vggish_pt.nn.config import VGGishConfig
+from vggish_pt.nn.frontend import LogMel
+from vggish_pt.nn.network import Network
+from vggish_pt.nn.postprocess import Postprocessor
+from vggish_pt.nn.windows import Pad
+from vggish_pt.pretrained import folder as storage
 from vggish_pt.pretrained import registry
-from vggish_pt.settings import EmbedSettings, Postprocess
-from vggish_pt.windows import Pad
 
 if TYPE_CHECKING:
     from vggish_pt.audio import AudioLike
-    from vggish_pt.resample import ResamplerName
-    from vggish_pt.state import State
-    from vggish_pt.stream import EmbeddingStream
+    from vggish_pt.audio.resample import ResamplerName
+    from vggish_pt.inference.stream import EmbeddingStream
+    from vggish_pt.inference.stream_state import State
 
 
 class VGGish(nn.Module):
@@ -41,10 +41,10 @@ class VGGish(nn.Module):
             ``torch.float64``.
 
     Attributes:
-        frontend: :class:`~vggish_pt.frontend.LogMel`, waveform at 16 kHz (..., T) → examples (..., n, 96, 64).
-        network: :class:`~vggish_pt.network.Network`, examples (n, 96, 64) → embeddings (n, 128).
-        postprocess: :class:`~vggish_pt.postprocess.Postprocessor`, embeddings → whitened or 8-bit embeddings.
-        config: :class:`~vggish_pt.config.VGGishConfig`.
+        frontend: :class:`~vggish_pt.nn.frontend.LogMel`, waveform at 16 kHz (..., T) → examples (..., n, 96, 64).
+        network: :class:`~vggish_pt.nn.network.Network`, examples (n, 96, 64) → embeddings (n, 128).
+        postprocess: :class:`~vggish_pt.nn.postprocess.Postprocessor`, embeddings → whitened or 8-bit embeddings.
+        config: :class:`~vggish_pt.nn.config.VGGishConfig`.
     """
 
     def __init__(self, config: VGGishConfig | None = None, *, frontend_dtype: torch.dtype | None = None) -> None:
@@ -193,13 +193,13 @@ class VGGish(nn.Module):
                 exactly; "tail" pads the tail too, so that every sample is covered.
             batch_size (int): windows per pass through the network; results do not depend on it.
             layer (str): "embedding" (default), an earlier layer, or "fused"; see
-                :meth:`vggish_pt.network.Network.forward`.
+                :meth:`vggish_pt.nn.network.Network.forward`.
             postprocess (str): None (default), "pca" (whitened, clipped to [-2, 2]) or "uint8" (that, in 8 bits).
             resampler (ResamplerName): "soxr" (default), "resampy" (the reference's) or "torchaudio".
             allow_truncated (bool): True takes what a truncated or damaged file still holds, with a warning.
 
         Returns:
-            :class:`~vggish_pt.embedding.Embeddings`, or for many sources a list of them in the same order.
+            :class:`~vggish_pt.inference.pipeline.Embeddings`, or for many sources a list of them in the same order.
 
         Raises:
             AudioError: audio that is missing, empty, damaged or non-finite; the message names it.
@@ -234,19 +234,19 @@ class VGGish(nn.Module):
         Args:
             sample_rate: hertz.
             hop: as in :meth:`embed`, like the following.
-            pad: what :meth:`~vggish_pt.stream.EmbeddingStream.flush` does with an incomplete end.
+            pad: what :meth:`~vggish_pt.inference.stream.EmbeddingStream.flush` does with an incomplete end.
             layer: where to read the network.
             postprocess: None, "pca" or "uint8".
             resampler: which library resamples.
             batch_size: windows per pass through the network.
             channels: how many; None takes the first chunk's.
             name: how errors and results call the stream.
-            state: where to go on: the :meth:`~vggish_pt.stream.EmbeddingStream.state` of a stream with the same rate,
-                hop, padding and resampler.
+            state: where to go on: the :meth:`~vggish_pt.inference.stream.EmbeddingStream.state` of a stream with the
+                same rate, hop, padding and resampler.
 
         Returns:
-            :class:`~vggish_pt.stream.EmbeddingStream`, a context manager with ``push(chunk)`` and ``flush()``. To push
-            into many streams at a time, in shared batches, see :func:`vggish_pt.push_many`.
+            :class:`~vggish_pt.inference.stream.EmbeddingStream`, a context manager with ``push(chunk)`` and
+            ``flush()``. To push into many streams at a time, in shared batches, see :func:`vggish_pt.push_many`.
 
         Raises:
             AudioError: a rate or a number of channels that sound cannot have.
@@ -254,7 +254,7 @@ class VGGish(nn.Module):
             MissingDependencyError: the resampler's library is not there.
             WeightsError: the model has no PCA parameters, and postprocessing was asked for.
         """
-        from vggish_pt.stream import EmbeddingStream
+        from vggish_pt.inference.stream import EmbeddingStream
 
         settings = EmbedSettings(hop, pad, batch_size, layer, postprocess, resampler)
         return EmbeddingStream(self, sample_rate, settings, channels=channels, name=name, state=state)
@@ -276,7 +276,7 @@ class VGGish(nn.Module):
             settings: the other arguments of :meth:`embed`.
 
         Yields:
-            For each source, in order, its :class:`~vggish_pt.embedding.Embeddings`, or the
+            For each source, in order, its :class:`~vggish_pt.inference.pipeline.Embeddings`, or the
             :class:`~vggish_pt.errors.VGGishError` that says why there are none.
 
         Raises:

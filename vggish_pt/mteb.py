@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt import constants as c
-from vggish_pt import storage
-from vggish_pt.devices import choose_device
 from vggish_pt.errors import SettingsError
+from vggish_pt.inference.devices import choose_device
+from vggish_pt.inference.pooling import Pooling, check_pooling, clip_vector, layer_size
+from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.model import VGGish
-from vggish_pt.optional import require
-from vggish_pt.pooling import Pooling, check_pooling, clip_vector, layer_size
+from vggish_pt.pretrained import folder as storage
 from vggish_pt.pretrained import registry
-from vggish_pt.settings import EmbedSettings
+from vggish_pt.utils.optional import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

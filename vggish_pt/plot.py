@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from vggish_pt import constants as c
+from vggish_pt.audio.waveform import load_waveform
 from vggish_pt.errors import AudioError
-from vggish_pt.layers import check_layer, fused_stages
-from vggish_pt.optional import require
-from vggish_pt.waveform import load_waveform
+from vggish_pt.nn.layers import check_layer, fused_stages
+from vggish_pt.utils.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def plot_clip(
     hop: float = c.DEFAULT_HOP_SECONDS,
     title: str | None = None,
 ) -> Figure:
-    """Draws a clip, for notebooks or for :func:`vggish_pt.picture.save`.
+    """Draws a clip, for notebooks or for :func:`vggish_pt.utils.figures.save`.
 
     Args:
         model: the model.

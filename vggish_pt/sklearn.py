@@ -25,17 +25,17 @@ from sklearn.utils.validation import check_memory, validate_data
 from torch import Tensor
 
 from vggish_pt import constants as c
-from vggish_pt import storage
 from vggish_pt.audio import AudioLike
-from vggish_pt.devices import choose_device
+from vggish_pt.audio.resample import ResamplerName
 from vggish_pt.errors import SettingsError
+from vggish_pt.inference.devices import choose_device
+from vggish_pt.inference.pooling import Pooling, check_pooling, clip_vector, layer_size
+from vggish_pt.inference.settings import EmbedSettings, Postprocess
 from vggish_pt.model import VGGish
-from vggish_pt.pooling import Pooling, check_pooling, clip_vector, layer_size
+from vggish_pt.nn.windows import Pad
+from vggish_pt.pretrained import folder as storage
 from vggish_pt.pretrained import registry
-from vggish_pt.resample import ResamplerName
-from vggish_pt.settings import EmbedSettings, Postprocess
 from vggish_pt.version import __version__
-from vggish_pt.windows import Pad
 
 _PCM = ("int8", "int16", "int32", "uint8")
 

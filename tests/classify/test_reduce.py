@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from vggish_pt.audio.clip import Item
 from vggish_pt.classify import HeadConfig, VGGishClassifier
-from vggish_pt.embedding import embed_items
-from vggish_pt.item import Item
-from vggish_pt.settings import EmbedSettings
+from vggish_pt.inference.pipeline import embed_items
+from vggish_pt.inference.settings import EmbedSettings
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp", "attention"])

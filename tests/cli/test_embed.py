@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from vggish_pt.storage import weights_digest
+from vggish_pt.pretrained.folder import weights_digest
 from vggish_pt.version import __version__
 
 Cli = Callable[..., Any]

@@ -10,7 +10,7 @@ import pytest
 import soundfile as sf
 
 from vggish_pt.classify import VGGishClassifier
-from vggish_pt.classify.metrics import classification_metrics
+from vggish_pt.classify.evaluation.metrics import classification_metrics
 
 LABELS = ["dog, small", "=rain", "tone"]
 

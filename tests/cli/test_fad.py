@@ -14,7 +14,7 @@ import soundfile
 
 from vggish_pt.errors import AudioError
 from vggish_pt.fad import frechet_distance, statistics_of
-from vggish_pt.fad.dumped import is_dumped, read_sample
+from vggish_pt.fad.samples import is_dumped, read_sample
 from vggish_pt.fad.statistics import Statistics
 
 Cli = Callable[..., Any]
@@ -44,9 +44,10 @@ def expected(sounds: Path, small_model: Any) -> float:
 @pytest.fixture(scope="module")
 def dumps(sounds: Path, small_model: Any, small_folder: Path) -> dict[str, Path]:
     """`b` in each of embed's formats, and without names of files."""
-    from vggish_pt import dump, output
-    from vggish_pt.item import Item
-    from vggish_pt.settings import EmbedSettings
+    from vggish_pt.audio.clip import Item
+    from vggish_pt.dataset import outcomes as dump
+    from vggish_pt.dataset import outputs as output
+    from vggish_pt.inference.settings import EmbedSettings
 
     items = [Item(str(path), place) for place, path in enumerate(sorted((sounds / "b").iterdir()))]
     layout = dump.layout(small_model, EmbedSettings(), folder=small_folder)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from vggish_pt.audio.clip import Item
 from vggish_pt.cli.inspect import _examine
-from vggish_pt.item import Item
 
 Cli = Callable[..., Any]
 

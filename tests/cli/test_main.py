@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vggish_pt import __version__
-from vggish_pt.cli.text import one_line
+from vggish_pt.utils.text import one_line
 
 HEAVY = ["torch", "numpy", "pyarrow", "soundfile", "soxr", "safetensors", "huggingface_hub", "pooch", "sklearn"]
 

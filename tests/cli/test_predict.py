@@ -12,7 +12,7 @@ import pytest
 import soundfile as sf
 
 from vggish_pt.classify import VGGishClassifier
-from vggish_pt.classify.events import EventSettings, find_events
+from vggish_pt.classify.evaluation.events import EventSettings, find_events
 
 LABELS = ["dog, small", "=cmd|' /C calc'!A0", 'say "hm"\nloudly', "<b>ü</b>"]
 
@@ -239,7 +239,7 @@ def test_what_is_no_file_is_not_replaced(warm_cli, run_folder, sounds, tmp_path)
 
 
 def test_names_of_pictures(tmp_path):
-    from vggish_pt.classify.picture_folder import PictureFolder
+    from vggish_pt.classify.evaluation.figure_folder import PictureFolder
 
     folder = PictureFolder(tmp_path / "drawn")
     names = [

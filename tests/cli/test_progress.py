@@ -8,7 +8,7 @@ import pytest
 from folder_runs import done, make_items, outcome
 
 from vggish_pt.cli.progress import Progress
-from vggish_pt.output.run_record import Counts
+from vggish_pt.dataset.outputs.record import Counts
 
 
 def _watch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, enabled: bool = True) -> list[str]:

@@ -24,7 +24,8 @@ from loopback import (
 )
 
 from vggish_pt.errors import DownloadError, OutputError, SettingsError, WeightsError
-from vggish_pt.pretrained import download, reach
+from vggish_pt.pretrained import connectivity as reach
+from vggish_pt.pretrained import download
 from vggish_pt.pretrained.download import Download, digest_matches, fetch, progress_bar
 
 DATA = random.Random(0).randbytes(3 << 20)

@@ -15,9 +15,9 @@ import pytest
 from loopback import blackhole, closed_port, good, truncated
 from loopback_hub import COMMIT, NEWER, Hub
 
-from vggish_pt.config import VGGishConfig
+from vggish_pt.nn.config import VGGishConfig
+from vggish_pt.pretrained.folder import read_config, tensor_shapes, write_model
 from vggish_pt.pretrained.hub import model_card
-from vggish_pt.storage import read_config, tensor_shapes, write_model
 
 
 @pytest.fixture(scope="session")

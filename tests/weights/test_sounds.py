@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vggish_pt.constants import EXAMPLE_SAMPLES, SAMPLE_RATE
-from vggish_pt.frontend import LogMel
+from vggish_pt.nn.frontend import LogMel
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "weights" / "synthetic"))
 

@@ -14,8 +14,8 @@ import pytest
 import soundfile
 import torch
 
-from vggish_pt import storage
 from vggish_pt.model import VGGish
+from vggish_pt.pretrained import folder as storage
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "weights" / "synthetic"))
 

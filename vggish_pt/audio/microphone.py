@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt.errors import AudioError
-from vggish_pt.optional import require
+from vggish_pt.utils.optional import require
 
 # How much sound may wait to be embedded. A gap would shift all times after it, so there is none: it is an error.
 _MAX_WAITING_SECONDS = 30.0

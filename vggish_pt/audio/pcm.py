@@ -1,6 +1,6 @@
 """Sound as bytes that arrive bit by bit: raw PCM, and the header of a WAV whose length nobody knows yet.
 
-Files are read by :mod:`vggish_pt.audio.decode`; this is for pipes, where nothing can be looked up twice.
+Files are read by :mod:`vggish_pt.audio.sndfile`; this is for pipes, where nothing can be looked up twice.
 """
 
 from __future__ import annotations

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.audio.decode import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder, open_file
-from vggish_pt.audio.part import Part
+from vggish_pt.audio.clip import Opener
+from vggish_pt.audio.resample import Waveform
 from vggish_pt.audio.samples import LevelCheck, as_array, channels_first, check_format, mono, scaled, whole_rate
+from vggish_pt.audio.segment import Part
+from vggish_pt.audio.sndfile import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder, open_file
 from vggish_pt.audio.view import View, buffered
 from vggish_pt.errors import AudioError, SettingsError
-from vggish_pt.item import Opener
-from vggish_pt.resample import Waveform
 
 if TYPE_CHECKING:
     import torch
@@ -112,7 +112,7 @@ def open_audio(
     Args:
         source: a path, bytes of an audio file, a binary file object (read to its end if it can't seek; left open),
             or an array or tensor (T,) or (channels, T), floating point in [-1, 1] or integer PCM (int8, int16,
-            int32, or uint8 centred on 128). An :class:`~vggish_pt.item.Opener` is opened, and closed at the end.
+            int32, or uint8 centred on 128). An :class:`~vggish_pt.audio.clip.Opener` is opened, and closed at the end.
         sample_rate: hertz; needed for arrays and tensors, not allowed otherwise.
         name: how errors call it; None for the path, or "bytes", "array" and the like.
         allow_truncated: True gives what a truncated or damaged file still holds, with an :class:`AudioWarning`.

@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vggish_pt.classify.config import ClassifierConfig, HeadConfig, WindowSettings
-    from vggish_pt.classify.data import Example, LabelledSet, read_labelled
-    from vggish_pt.classify.features import FeatureSettings
+    from vggish_pt.classify.data.labelled import Example, LabelledSet, read_labelled
     from vggish_pt.classify.model import Prediction, VGGishClassifier
-    from vggish_pt.classify.probe_folder import Probe, load_probe, save_probe
+    from vggish_pt.classify.probe.features import FeatureSettings
+    from vggish_pt.classify.probe.folder import Probe, load_probe, save_probe
 
 _LAZY = {
     "ClassifierConfig": "vggish_pt.classify.config",
-    "Example": "vggish_pt.classify.data",
-    "FeatureSettings": "vggish_pt.classify.features",
+    "Example": "vggish_pt.classify.data.labelled",
+    "FeatureSettings": "vggish_pt.classify.probe.features",
     "HeadConfig": "vggish_pt.classify.config",
-    "LabelledSet": "vggish_pt.classify.data",
+    "LabelledSet": "vggish_pt.classify.data.labelled",
     "Prediction": "vggish_pt.classify.model",
-    "Probe": "vggish_pt.classify.probe_folder",
+    "Probe": "vggish_pt.classify.probe.folder",
     "VGGishClassifier": "vggish_pt.classify.model",
     "WindowSettings": "vggish_pt.classify.config",
-    "load_probe": "vggish_pt.classify.probe_folder",
-    "read_labelled": "vggish_pt.classify.data",
-    "save_probe": "vggish_pt.classify.probe_folder",
+    "load_probe": "vggish_pt.classify.probe.folder",
+    "read_labelled": "vggish_pt.classify.data.labelled",
+    "save_probe": "vggish_pt.classify.probe.folder",
 }
 
 __all__ = [

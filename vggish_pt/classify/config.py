@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from vggish_pt import constants as c
-from vggish_pt.config import VGGishConfig, check_format_version
+from vggish_pt.audio.resample import ResamplerName, check_resampler
 from vggish_pt.errors import CheckpointError, SettingsError
-from vggish_pt.layers import check_layer
-from vggish_pt.resample import ResamplerName, check_resampler
+from vggish_pt.nn.config import VGGishConfig, check_format_version
+from vggish_pt.nn.layers import check_layer
+from vggish_pt.nn.windows import Pad, check_pad, hop_frames
 from vggish_pt.version import __version__
-from vggish_pt.windows import Pad, check_pad, hop_frames
 
 MODEL_TYPE = "vggish_pt_classifier"
 FORMAT_VERSION = 1
@@ -31,7 +31,7 @@ class WindowSettings:
 
     Attributes:
         hop: seconds from the start of one window to the next, a multiple of 0.01.
-        pad: "short", "drop" or "tail"; see :data:`vggish_pt.windows.Pad`.
+        pad: "short", "drop" or "tail"; see :data:`vggish_pt.nn.windows.Pad`.
         resampler: "soxr", "resampy" or "torchaudio".
 
     Raises:
@@ -54,7 +54,7 @@ class HeadConfig:
 
     Attributes:
         kind: "linear", "mlp" (one hidden layer), or "attention" (over windows); see :mod:`vggish_pt.classify.heads`.
-        features: the layer that the head sees, any of :func:`vggish_pt.layers.check_layer`. Of a convolutional layer
+        features: the layer that the head sees, any of :func:`vggish_pt.nn.layers.check_layer`. Of a convolutional layer
             it sees the mean and the maximum over time and frequency.
         activation: what the features go through first. "auto" is a ReLU for an embedding that has none (VGGish's
             embedding is pre-activation) and nothing for layers that end in one.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vggish_pt.classify.config import Activation, HeadConfig
-from vggish_pt.config import VGGishConfig
-from vggish_pt.layers import fused_stages, layer_shape
+from vggish_pt.nn.config import VGGishConfig
+from vggish_pt.nn.layers import fused_stages, layer_shape
 
 
 def feature_size(features: str, config: VGGishConfig) -> int:

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vggish_pt.classify import store
+from vggish_pt.classify import folder as store
 from vggish_pt.errors import WeightsError
 from vggish_pt.pretrained import hub, registry
-from vggish_pt.storage import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
+from vggish_pt.pretrained.folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 
 
 def resolve(name_or_path: str | os.PathLike[str], **place: Any) -> Path:

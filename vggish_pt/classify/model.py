@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from vggish_pt import constants as c
-from vggish_pt.classify import store
+from vggish_pt.classify import folder as store
 from vggish_pt.classify.config import ClassifierConfig, HeadConfig, WindowSettings
 from vggish_pt.classify.heads import Head, feature_size, make_activation, pool_map
-from vggish_pt.embedding import Embeddings, embed_sources
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
+from vggish_pt.inference.pipeline import Embeddings, embed_sources
+from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.model import VGGish
-from vggish_pt.settings import EmbedSettings
 
 if TYPE_CHECKING:
     from vggish_pt.audio import AudioLike

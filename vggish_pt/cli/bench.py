@@ -40,14 +40,14 @@ def bench(
 
     Example: vggish-pt bench --weights synthetic
     """
-    from vggish_pt.devices import check_device_name
+    from vggish_pt.inference.devices import check_device_name
     from vggish_pt.pretrained import registry
 
     check_device_name(device)
     folder = registry.resolve(weights)
 
     from vggish_pt import bench as measuring
-    from vggish_pt.devices import choose_device
+    from vggish_pt.inference.devices import choose_device
     from vggish_pt.model import VGGish
 
     model = VGGish.from_pretrained(folder, device=choose_device(device))

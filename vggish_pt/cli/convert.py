@@ -24,7 +24,7 @@ def convert(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
 ) -> None:
     """Convert TensorFlow, torchvggish or torchaudio weights to a model folder; TensorFlow is not needed."""
-    from vggish_pt.convert import convert as run
+    from vggish_pt.pretrained.convert import convert as run
 
     start = time.perf_counter()
     report = run(checkpoint, out, pca=pca, final_relu=final_relu, name=name, license=license, overwrite=overwrite)

@@ -125,10 +125,10 @@ def embed(
 
     Example: vggish-pt embed sounds --out embeddings.parquet
     """
-    from vggish_pt import job
     from vggish_pt.cli.progress import Progress
-    from vggish_pt.remote import shown
-    from vggish_pt.settings import EmbedSettings
+    from vggish_pt.dataset import job
+    from vggish_pt.inference.settings import EmbedSettings
+    from vggish_pt.utils.remote import shown
 
     settings = EmbedSettings(hop, pad, batch_size, layer, postprocess, resampler, allow_truncated)  # type: ignore[arg-type]
     todo = job.Job(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vggish_pt.cli.options import BatchSize, Device, Run, Threads
-from vggish_pt.cli.text import one_line
 from vggish_pt.errors import SettingsError
+from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
-    from vggish_pt.classify.metrics import Metrics
+    from vggish_pt.classify.evaluation.metrics import Metrics
 
 _SPLITS = ("train", "validation", "test")
 
@@ -67,7 +67,7 @@ def evaluate(
 
     Example: vggish-pt evaluate my_run test_sounds --out evaluation
     """
-    from vggish_pt.devices import check_device_name
+    from vggish_pt.inference.devices import check_device_name
 
     if split is not None and split not in _SPLITS:
         raise SettingsError(f"split must be one of {', '.join(_SPLITS)}, not {split!r}")
@@ -77,12 +77,12 @@ def evaluate(
     if quiet:
         warnings.simplefilter("ignore")
 
-    from vggish_pt.classify import evaluate as evaluation
     from vggish_pt.classify import hub
-    from vggish_pt.classify.data import read_labelled
+    from vggish_pt.classify.data.labelled import read_labelled
+    from vggish_pt.classify.evaluation import evaluate as evaluation
     from vggish_pt.cli.progress import Progress
-    from vggish_pt.output.rows import Failure
-    from vggish_pt.output.run_record import Counts
+    from vggish_pt.dataset.outputs.record import Counts
+    from vggish_pt.dataset.schema import Failure
 
     folder = hub.resolve(run)
     clips = evaluation.with_recorded_split(read_labelled(data, fold_from=fold_from), folder)
@@ -90,8 +90,8 @@ def evaluate(
     if out is not None:
         evaluation.check_folder(out, overwrite=overwrite)
 
-    from vggish_pt.classify.predict import load_classifier
-    from vggish_pt.devices import choose_device
+    from vggish_pt.classify.evaluation.predict import load_classifier
+    from vggish_pt.inference.devices import choose_device
 
     classifier = load_classifier(folder, device=choose_device(device))
     with Progress(enabled=not quiet) as progress:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vggish_pt.cli.options import Device, Threads
-from vggish_pt.cli.text import one_line
 from vggish_pt.errors import AudioError, SettingsError
+from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
     from vggish_pt.cli.progress import Progress
-    from vggish_pt.fad.dumped import Sample
-    from vggish_pt.inputs import Inputs
+    from vggish_pt.dataset.inputs import Inputs
+    from vggish_pt.dataset.schema import Failure
+    from vggish_pt.fad.samples import Sample
+    from vggish_pt.inference.settings import EmbedSettings
     from vggish_pt.model import VGGish
-    from vggish_pt.output.rows import Failure
-    from vggish_pt.settings import EmbedSettings
 
 
 def fad(
@@ -103,8 +103,8 @@ def fad(
     """
     from vggish_pt.fad import frechet_distance, too_small
     from vggish_pt.fad.statistics import check_name
-    from vggish_pt.settings import EmbedSettings
-    from vggish_pt.whole_file import check_file
+    from vggish_pt.inference.settings import EmbedSettings
+    from vggish_pt.utils.atomic import check_file
 
     # All that can be wrong is found out before torch loads and before the first file is read.
     if postprocess not in ("none", "pca"):
@@ -163,10 +163,10 @@ def _read(
 ) -> tuple[list[Sample], list[Failure]]:
     """Reads or embeds each side; keeps the evaluation's embeddings where an option needs them."""
     from vggish_pt.cli.progress import Progress
-    from vggish_pt.devices import check_device_name
-    from vggish_pt.fad.dumped import Sample, is_dumped, read_sample
+    from vggish_pt.dataset.inputs import find_inputs
+    from vggish_pt.fad.samples import Sample, is_dumped, read_sample
     from vggish_pt.fad.statistics import Statistics, check_same
-    from vggish_pt.inputs import find_inputs
+    from vggish_pt.inference.devices import check_device_name
 
     weights, device, workers = how
     check_device_name(device)
@@ -194,8 +194,8 @@ def _read(
 
 
 def _load(weights: str, device: str, settings: EmbedSettings) -> tuple[VGGish, dict[str, Any]]:
-    from vggish_pt import dump
-    from vggish_pt.devices import choose_device
+    from vggish_pt.dataset import outcomes as dump
+    from vggish_pt.inference.devices import choose_device
     from vggish_pt.model import VGGish
     from vggish_pt.pretrained import registry
 
@@ -207,8 +207,8 @@ def _load(weights: str, device: str, settings: EmbedSettings) -> tuple[VGGish, d
 def _embed(
     model: VGGish, inputs: Inputs, settings: EmbedSettings, workers: int, side: Sample, progress: Progress
 ) -> list[Failure]:
-    from vggish_pt import dump
-    from vggish_pt.item import Item
+    from vggish_pt.audio.clip import Item
+    from vggish_pt.dataset import outcomes as dump
 
     failures = [dump.failure(name, error) for name, error in inputs.failures]
     for failure in failures:
@@ -244,7 +244,7 @@ def _write_scores(sides: list[Sample], path: Path, overwrite: bool) -> dict[str,
     import io
 
     from vggish_pt.fad import per_file
-    from vggish_pt.whole_file import whole_file
+    from vggish_pt.utils.atomic import whole_file
 
     if not sides[1].statistics.files:
         raise SettingsError(f"{sides[1].name}: --per-file needs the names of the files, which these embeddings lack")

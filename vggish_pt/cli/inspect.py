@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vggish_pt.cli.options import AllowTruncated
-from vggish_pt.cli.text import one_line
 from vggish_pt.errors import VGGishError
+from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
-    from vggish_pt.item import Item
-    from vggish_pt.windows import Pad
+    from vggish_pt.audio.clip import Item
+    from vggish_pt.nn.windows import Pad
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def inspect(
 
     Files are decoded to their end, so that what is said is true even where their headers are not.
     """
-    from vggish_pt.inputs import find_items
-    from vggish_pt.windows import check_pad, hop_frames
+    from vggish_pt.dataset.inputs import find_items
+    from vggish_pt.nn.windows import check_pad, hop_frames
 
     hop_frames(hop)
     mode = check_pad(pad)
@@ -97,8 +97,8 @@ def _print_failure(error: VGGishError) -> None:
 def _examine(item: Item, hop: float, pad: Pad, allow_truncated: bool) -> _Report:
     from vggish_pt import constants as c
     from vggish_pt.audio import display_name, open_audio
-    from vggish_pt.item import path_text
-    from vggish_pt.windows import count_windows, hop_frames, padding
+    from vggish_pt.audio.clip import path_text
+    from vggish_pt.nn.windows import count_windows, hop_frames, padding
 
     source = item.path if item.source is None else item.source
     with open_audio(

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
-from vggish_pt.cli.text import discard_output
 from vggish_pt.errors import OutputError, VGGishError
+from vggish_pt.utils.text import discard_output
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vggish_pt.classify.predict import Classifier
-    from vggish_pt.embedding import Embeddings
+    from vggish_pt.classify.evaluation.predict import Classifier
+    from vggish_pt.inference.pipeline import Embeddings
 
 Write: TypeAlias = "Callable[[Embeddings, int], int]"
 """Writes a line for each window, numbered from the given number on; returns how many."""
@@ -30,7 +30,7 @@ def write_embeddings(windows: Embeddings, first: int) -> int:
 
 def score_writer(classifier: Classifier) -> Write:
     """A :data:`Write` for features: number, start and end in seconds, and the score of each label."""
-    from vggish_pt.classify.predict import checked
+    from vggish_pt.classify.evaluation.predict import checked
 
     labels = classifier.labels
 

@@ -25,8 +25,8 @@ from vggish_pt.cli import (
     train,
     weights,
 )
-from vggish_pt.cli.text import discard_output, one_line
 from vggish_pt.errors import SettingsError, VGGishError
+from vggish_pt.utils.text import discard_output, one_line
 from vggish_pt.version import __version__
 
 EXIT_FAILED = 1

@@ -29,11 +29,11 @@ def plot(
 
     Example: vggish-pt plot dog.wav --layer conv3
     """
-    from vggish_pt.layers import check_layer
-    from vggish_pt.optional import require
-    from vggish_pt.picture import check_picture, save
+    from vggish_pt.nn.layers import check_layer
+    from vggish_pt.nn.windows import hop_frames
     from vggish_pt.pretrained import registry
-    from vggish_pt.windows import hop_frames
+    from vggish_pt.utils.figures import check_picture, save
+    from vggish_pt.utils.optional import require
 
     hop_frames(hop)
     if layer is not None:

@@ -13,11 +13,11 @@ from vggish_pt.cli.options import AllowTruncated, BatchSize, Device, Run, Thread
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
 
 if TYPE_CHECKING:
-    from vggish_pt.classify.events import EventSettings
+    from vggish_pt.audio.clip import Item
+    from vggish_pt.classify.evaluation.events import EventSettings
+    from vggish_pt.classify.evaluation.figure_folder import PictureFolder
+    from vggish_pt.classify.evaluation.predict import Classifier
     from vggish_pt.classify.model import Prediction
-    from vggish_pt.classify.picture_folder import PictureFolder
-    from vggish_pt.classify.predict import Classifier
-    from vggish_pt.item import Item
 
 
 def predict(
@@ -103,10 +103,10 @@ def predict(
 
     Example: vggish-pt predict my_run recordings --out predictions.csv
     """
-    from vggish_pt.classify.events import EventSettings
-    from vggish_pt.classify.tables import DEFAULT_TOP, TableSettings, View, check_ending, open_table
-    from vggish_pt.devices import check_device_name
-    from vggish_pt.whole_file import check_file
+    from vggish_pt.classify.evaluation.events import EventSettings
+    from vggish_pt.classify.evaluation.tables import DEFAULT_TOP, TableSettings, View, check_ending, open_table
+    from vggish_pt.inference.devices import check_device_name
+    from vggish_pt.utils.atomic import check_file
 
     if windows and events:
         raise SettingsError("--windows and --events are two views; choose one of them")
@@ -126,11 +126,12 @@ def predict(
     if quiet:
         warnings.simplefilter("ignore")
 
-    from vggish_pt import dump, output
     from vggish_pt.classify import hub
     from vggish_pt.cli.progress import Progress
-    from vggish_pt.inputs import find_items
-    from vggish_pt.output.run_record import Counts
+    from vggish_pt.dataset import outcomes as dump
+    from vggish_pt.dataset import outputs as output
+    from vggish_pt.dataset.inputs import find_items
+    from vggish_pt.dataset.outputs.record import Counts
 
     folder = hub.resolve(run)
     items = find_items(inputs)
@@ -182,7 +183,7 @@ class _NothingDone(Exception):
 
 def _settings(**given: Any) -> dict[str, Any]:
     """Those that were given, checked."""
-    from vggish_pt.settings import EmbedSettings
+    from vggish_pt.inference.settings import EmbedSettings
 
     chosen = {name: value for name, value in given.items() if value is not None}
     EmbedSettings(**chosen)
@@ -190,14 +191,14 @@ def _settings(**given: Any) -> dict[str, Any]:
 
 
 def _load(folder: Path, device: str) -> Classifier:
-    from vggish_pt.classify.predict import load_classifier
-    from vggish_pt.devices import choose_device
+    from vggish_pt.classify.evaluation.predict import load_classifier
+    from vggish_pt.inference.devices import choose_device
 
     return load_classifier(folder, device=choose_device(device))
 
 
 def _predictions(classifier: Classifier, items: Any, workers: int, settings: dict[str, Any]) -> Any:
-    from vggish_pt.classify.predict import predict_items
+    from vggish_pt.classify.evaluation.predict import predict_items
 
     with closing(predict_items(classifier, items, workers=workers, **settings)) as results:
         yield from results
@@ -206,8 +207,8 @@ def _predictions(classifier: Classifier, items: Any, workers: int, settings: dic
 def _pictures(folder: Path | None, overwrite: bool) -> PictureFolder | None:
     if folder is None:
         return None
-    from vggish_pt.classify.picture_folder import PictureFolder
-    from vggish_pt.optional import require
+    from vggish_pt.classify.evaluation.figure_folder import PictureFolder
+    from vggish_pt.utils.optional import require
 
     require("matplotlib", "plotting")
     return PictureFolder(folder, overwrite=overwrite)
@@ -221,11 +222,11 @@ def _draw(
     event_settings: EventSettings,
     allow_truncated: bool,
 ) -> None:
-    from vggish_pt.classify.pictures import timeline
-    from vggish_pt.classify.predict import prediction_events
-    from vggish_pt.classify.spectrogram import spectrogram
-    from vggish_pt.item import path_text
-    from vggish_pt.picture import save
+    from vggish_pt.audio.clip import path_text
+    from vggish_pt.classify.evaluation.figures import timeline
+    from vggish_pt.classify.evaluation.predict import prediction_events
+    from vggish_pt.classify.evaluation.spectrogram import spectrogram
+    from vggish_pt.utils.figures import save
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it warns of has been said once

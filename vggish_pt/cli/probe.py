@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vggish_pt.cli.options import Device, Hop, Resampler
-from vggish_pt.cli.text import one_line
 from vggish_pt.errors import SettingsError
+from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
-    from vggish_pt.classify.features import FeatureSettings
     from vggish_pt.classify.probe import Event, ProbeResult
+    from vggish_pt.classify.probe.features import FeatureSettings
 
 _LOG_SECONDS = 15.0
 
@@ -116,8 +116,8 @@ def probe(
 
     Example: vggish-pt probe sounds --weights synthetic --layer embedding --layer fused --compare --out my_probe
     """
-    from vggish_pt.classify.classifiers import NAMES, check_classifier
-    from vggish_pt.devices import check_device_name
+    from vggish_pt.classify.probe.estimators import NAMES, check_classifier
+    from vggish_pt.inference.devices import check_device_name
 
     # All that can be wrong is found out before torch loads and before the first file is read.
     if as_json and as_csv:
@@ -133,12 +133,12 @@ def probe(
     _check_outputs(out, confusion, overwrite=overwrite)
     if quiet:
         warnings.simplefilter("ignore")
-    from vggish_pt.classify.data import read_labelled
+    from vggish_pt.classify.data.labelled import read_labelled
 
     labelled = read_labelled(data, fold_from=fold_from)
-    from vggish_pt.classify import probe_table
     from vggish_pt.classify.probe import probe as run_probe
-    from vggish_pt.devices import choose_device
+    from vggish_pt.classify.probe import table as probe_table
+    from vggish_pt.inference.devices import choose_device
 
     with _Watch(enabled=not quiet) as watch:
         if labelled.passed_over:
@@ -176,8 +176,8 @@ def probe(
 def _features(
     weights: list[str], layers: list[str], settings: dict[str, Any], *, compare: bool
 ) -> list[FeatureSettings]:
-    from vggish_pt.classify.baselines import BASELINES
-    from vggish_pt.classify.features import RANDOM, FeatureSettings
+    from vggish_pt.classify.probe.baselines import BASELINES
+    from vggish_pt.classify.probe.features import RANDOM, FeatureSettings
 
     compared = [FeatureSettings(kind, resampler=settings["resampler"]) for kind in BASELINES] if compare else []
     networks = weights + [RANDOM] * (compare and RANDOM not in weights)
@@ -185,11 +185,11 @@ def _features(
 
 
 def _check_outputs(out: Path | None, confusion: Path | None, *, overwrite: bool) -> None:
-    from vggish_pt.optional import require
-    from vggish_pt.picture import check_picture
+    from vggish_pt.utils.figures import check_picture
+    from vggish_pt.utils.optional import require
 
     if out is not None:
-        from vggish_pt.classify.probe_table import check_folder
+        from vggish_pt.classify.probe.table import check_folder
 
         check_folder(out, overwrite=overwrite)
         require("skops", "saving a probe")
@@ -200,7 +200,7 @@ def _check_outputs(out: Path | None, confusion: Path | None, *, overwrite: bool)
 
 
 def _print(result: ProbeResult) -> None:
-    from vggish_pt.classify import probe_table
+    from vggish_pt.classify.probe import table as probe_table
 
     if sys.stdout.isatty():
         from rich.console import Console

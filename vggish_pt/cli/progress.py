@@ -6,12 +6,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from vggish_pt.cli.text import one_line
+from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
-    from vggish_pt.dump import Outcome
-    from vggish_pt.output.rows import Failure
-    from vggish_pt.output.run_record import Counts
+    from vggish_pt.dataset.outcomes import Outcome
+    from vggish_pt.dataset.outputs.record import Counts
+    from vggish_pt.dataset.schema import Failure
 
 _LOG_SECONDS = 15.0
 
@@ -67,7 +67,7 @@ class Progress:
 
     def watch(self, outcome: Outcome) -> None:
         """One more input is done, or failed."""
-        from vggish_pt.output.rows import Failure
+        from vggish_pt.dataset.schema import Failure
 
         if isinstance(outcome, Failure):
             self._failed += 1

@@ -40,7 +40,7 @@ def report(
 
     Example: vggish-pt report embeddings --out report.html
     """
-    from vggish_pt.report import write_report
+    from vggish_pt.dataset.report import write_report
 
     if quiet:
         warnings.simplefilter("ignore")

@@ -19,8 +19,8 @@ from vggish_pt.errors import AudioError, AudioWarning, SettingsError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from vggish_pt.inference.settings import EmbedSettings
     from vggish_pt.model import VGGish
-    from vggish_pt.settings import EmbedSettings
 
 T = TypeVar("T")
 
@@ -115,8 +115,8 @@ def stream(
     Example: ffmpeg -i URL -f wav - | vggish-pt stream
     """
     from vggish_pt.audio.pcm import check_encoding
-    from vggish_pt.devices import check_device_name
-    from vggish_pt.settings import EmbedSettings
+    from vggish_pt.inference.devices import check_device_name
+    from vggish_pt.inference.settings import EmbedSettings
 
     given = {"layer": layer, "postprocess": postprocess, "hop": hop, "pad": pad, "resampler": resampler}
     given = {name: value for name, value in given.items() if value is not None}
@@ -141,7 +141,7 @@ def stream(
     else:
         model, write = _load_model(weights or "audioset", device), write_embeddings
 
-    from vggish_pt.stream import EmbeddingStream
+    from vggish_pt.inference.stream import EmbeddingStream
 
     with _Signals() as signals, contextlib.ExitStack() as stack:
         if microphone:
@@ -167,7 +167,7 @@ def _load_model(weights: str, device: str) -> VGGish:
 
     folder = registry.resolve(weights)
 
-    from vggish_pt.devices import choose_device
+    from vggish_pt.inference.devices import choose_device
     from vggish_pt.model import VGGish
 
     return VGGish.from_pretrained(folder, device=choose_device(device))
@@ -179,8 +179,8 @@ def _load_classifier(run: str, device: str, given: dict[str, Any]) -> tuple[VGGi
 
     folder = hub.resolve(run)
 
-    from vggish_pt.classify.predict import load_classifier
-    from vggish_pt.devices import choose_device
+    from vggish_pt.classify.evaluation.predict import load_classifier
+    from vggish_pt.inference.devices import choose_device
 
     classifier = load_classifier(folder, device=choose_device(device))
     return classifier.backbone, classifier.embed_settings(**given), score_writer(classifier)

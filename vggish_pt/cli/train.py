@@ -152,7 +152,7 @@ def train(
     Example: vggish-pt train sounds --out run
     """
     from vggish_pt.classify.config import HeadConfig, WindowSettings
-    from vggish_pt.classify.train_settings import AugmentSettings, TrainSettings
+    from vggish_pt.classify.training.settings import AugmentSettings, TrainSettings
 
     # All that can be wrong with settings is found out before torch loads and before the first file is read.
     settings = TrainSettings(
@@ -199,11 +199,11 @@ def train(
         raise SettingsError("--resume goes on with a training, --overwrite replaces it; use one of them")
     if quiet:
         warnings.simplefilter("ignore")
-    from vggish_pt.classify.data import read_labelled
-    from vggish_pt.classify.parts import choose_parts, describe
-    from vggish_pt.classify.run_options import RunOptions
+    from vggish_pt.classify.data.labelled import read_labelled
+    from vggish_pt.classify.data.parts import choose_parts, describe
+    from vggish_pt.classify.training.run_options import RunOptions
     from vggish_pt.cli.train_table import TrainTable
-    from vggish_pt.memory import keep_freed_memory
+    from vggish_pt.utils.memory import keep_freed_memory
 
     keep_freed_memory()
     options = RunOptions(
@@ -215,7 +215,7 @@ def train(
     )
     with TrainTable(enabled=not quiet) as table:
         table.note(f"{labelled.name}: {describe(labelled, parts)}")
-        from vggish_pt.classify.train import train as run_training
+        from vggish_pt.classify.training.train import train as run_training
 
         metrics = run_training(
             labelled.select(parts.train.tolist()).examples,

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vggish_pt.cli.text import one_line
+from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
-    from vggish_pt.classify.train import Event
+    from vggish_pt.classify.training.train import Event
 
 _LOG_SECONDS = 30.0
 _ROWS = 12

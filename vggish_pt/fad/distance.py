@@ -66,7 +66,7 @@ def statistics_of(embedded: Embedded) -> Statistics:
     if isinstance(embedded, Statistics):
         return embedded
     if isinstance(embedded, str | os.PathLike):
-        from vggish_pt.fad.dumped import read_sample
+        from vggish_pt.fad.samples import read_sample
 
         return read_sample(os.fspath(embedded)).statistics
     statistics = Statistics()

@@ -18,10 +18,10 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vggish_pt.dump_file import MAX_METADATA_BYTES
+from vggish_pt.dataset.formats import MAX_METADATA_BYTES
 from vggish_pt.errors import AudioError, SettingsError
-from vggish_pt.npy import NpyReader
-from vggish_pt.whole_file import whole_file
+from vggish_pt.utils.atomic import whole_file
+from vggish_pt.utils.npy import NpyReader
 
 MAX_DIMENSIONS = 4096
 """Of an embedding: those of the fully connected layers. A convolutional layer's covariance would take gigabytes."""

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from vggish_pt.errors import CheckpointError, DownloadError, OutputError, SettingsError, WeightsError
-from vggish_pt.pretrained import reach
+from vggish_pt.pretrained import connectivity as reach
 from vggish_pt.pretrained.download import Download, digest_matches, digest_of, fetch, progress_bar
-from vggish_pt.storage import CONFIG_NAME, WEIGHTS_NAME
+from vggish_pt.pretrained.folder import CONFIG_NAME, WEIGHTS_NAME
 
 if TYPE_CHECKING:
     from vggish_pt.pretrained.registry import Entry, Smoke
@@ -96,7 +96,7 @@ def _make(entry: Entry, target: Path, roles: Mapping[str, Sequence[Download]], p
     with _writable(target):
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     try:
-        from vggish_pt.convert import convert
+        from vggish_pt.pretrained.convert import convert
 
         model = staging / target.name
         convert(files["checkpoint"], model, pca=files.get("pca"), name=entry.name, license=entry.license)

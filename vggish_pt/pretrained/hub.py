@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vggish_pt.errors import DownloadError, OutputError, WeightsError
-from vggish_pt.pretrained import reach
+from vggish_pt.pretrained import connectivity as reach
 
 if TYPE_CHECKING:
-    from vggish_pt.config import VGGishConfig
+    from vggish_pt.nn.config import VGGishConfig
 
 _TIMEOUT = 10.0  # seconds for the Hub to say what a repository holds
 _HEADER_BYTES = 1 << 20  # room for the header of a safetensors file
@@ -93,7 +93,7 @@ def push(
         WeightsError: no model folder, or the Hub refuses.
         DownloadError: the Hub cannot be reached.
     """
-    from vggish_pt.storage import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, read_model
+    from vggish_pt.pretrained.folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, read_model
 
     config, _ = read_model(folder)
     card = folder / CARD_NAME
@@ -187,7 +187,7 @@ def _endpoint() -> str:
 
 
 def _model_bytes(folder: Path) -> int:
-    from vggish_pt import storage
+    from vggish_pt.pretrained import folder as storage
 
     shapes = storage.tensor_shapes(storage.read_config(folder)) | storage.PCA_SHAPES
     return 8 * sum(map(math.prod, shapes.values()))
@@ -198,7 +198,7 @@ def _download(
 ) -> Path:
     from huggingface_hub import HfApi, hf_hub_download
 
-    from vggish_pt import storage
+    from vggish_pt.pretrained import folder as storage
 
     info = HfApi(token=token).model_info(place["repo_id"], revision=revision, files_metadata=True, timeout=_TIMEOUT)
     sizes = {file.rfilename: file.size for file in info.siblings or ()}
@@ -224,7 +224,7 @@ def _check_size(place: dict[str, Any], name: str, sizes: dict[str, int | None], 
 def _cached(place: dict[str, Any], revision: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    from vggish_pt import storage
+    from vggish_pt.pretrained import folder as storage
 
     # Not hf_hub_download(local_files_only=True), which may ask the network for other things first.
     names = (storage.CONFIG_NAME, storage.WEIGHTS_NAME)

@@ -26,12 +26,12 @@ from sklearn.metrics import average_precision_score
 from tasks import CLEAN, CONDITIONS, TASKS, Task, Wave
 
 from vggish_pt import VGGish
-from vggish_pt.classify.baselines import BASELINES, clip_statistics
-from vggish_pt.classify.classifiers import make_classifier
-from vggish_pt.classify.features import RANDOM, FeatureSettings, load_model
+from vggish_pt.classify.probe.baselines import BASELINES, clip_statistics
+from vggish_pt.classify.probe.estimators import make_classifier
+from vggish_pt.classify.probe.features import RANDOM, FeatureSettings, load_model
 from vggish_pt.constants import SAMPLE_RATE
 from vggish_pt.errors import VGGishError
-from vggish_pt.pooling import clip_vector
+from vggish_pt.inference.pooling import clip_vector
 
 Vectors = NDArray[np.float32]
 Features = Callable[[Sequence[Wave]], Vectors]

@@ -17,7 +17,7 @@ from sounds import FAMILIES, Recipe, draw, perturb, render
 from torch import Tensor
 
 from vggish_pt.constants import SAMPLE_RATE
-from vggish_pt.frontend import LogMel
+from vggish_pt.nn.frontend import LogMel
 
 COLUMNS = 6
 

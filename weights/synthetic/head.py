@@ -18,7 +18,7 @@ from contrastive import descend, learning_rate
 from torch import Tensor
 from trainee import Head
 
-from vggish_pt.network import Network
+from vggish_pt.nn.network import Network
 
 
 def pair_features(network: Network, batches: Iterable[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt.classify import read_labelled
-from vggish_pt.classify.waveforms import decode
+from vggish_pt.classify.data.waveforms import decode
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vggish_pt import constants as c
-from vggish_pt.network import Network
+from vggish_pt.nn.network import Network
 
 CHANNELS = {"conv1": 64, "conv2": 128, "conv3_1": 256, "conv3_2": 256, "conv4_1": 512, "conv4_2": 512}
 POOLED = ("conv1", "conv2", "conv3_2", "conv4_2")

@@ -1,0 +1,303 @@
+"""A classifier against labelled sounds: metrics, predictions and pictures of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggish_pt.audio import display_name
+from vggish_pt.audio.clip import path_text
+from vggish_pt.classify.data.labelled import SEPARATOR, Example, LabelledSet, SplitName
+from vggish_pt.classify.evaluation.metrics import DEFAULT_THRESHOLD, Metrics, classification_metrics
+from vggish_pt.classify.evaluation.predict import Classifier, predict_items
+from vggish_pt.classify.evaluation.tables import short
+from vggish_pt.classify.folder import write_text
+from vggish_pt.dataset.schema import Failure
+from vggish_pt.errors import AudioError, CheckpointError, OutputError, SettingsError, VGGishError
+from vggish_pt.utils.atomic import whole_file
+
+METRICS_NAME = "metrics.json"
+PREDICTIONS_NAME = "predictions.csv"
+CONFUSION_NAME = "confusion.png"
+RELIABILITY_NAME = "reliability.png"
+ERRORS_NAME = "errors.csv"
+_NAMES = (METRICS_NAME, PREDICTIONS_NAME, CONFUSION_NAME, RELIABILITY_NAME, ERRORS_NAME)
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of it.
+
+    Attributes:
+        metrics: the figures.
+        examples: the clips that were measured.
+        targets: (n, classes) bool, what they have.
+        scores: (n, classes) float32, what the classifier says.
+        failures: clips that could not be read.
+        ignored: how many clips were left out for their labels.
+    """
+
+    metrics: Metrics
+    examples: tuple[Example, ...]
+    targets: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    failures: tuple[Failure, ...] = ()
+    ignored: int = 0
+
+
+def choose(data: LabelledSet, *, split: SplitName | None = None, fold: str | None = None) -> LabelledSet:
+    """The clips of a split or fold, as columns of the data say.
+
+    Args:
+        data: the clips.
+        split: "train", "validation" or "test"; None for all.
+        fold: a fold; None for all.
+
+    Raises:
+        SettingsError: there are none.
+    """
+    for column, wanted in (("split", split), ("fold", fold)):
+        if wanted is None:
+            continue
+        known = sorted({str(getattr(e, column)) for e in data.examples if getattr(e, column) is not None})
+        if not known:
+            how = "; add the column to the manifest" + (" or give --fold-from" if column == "fold" else "")
+            raise SettingsError(f"{data.name}: its clips have no {column}, so {wanted!r} cannot be chosen{how}")
+        places = [place for place, example in enumerate(data.examples) if getattr(example, column) == wanted]
+        if not places:
+            raise SettingsError(f"{data.name}: no clip has the {column} {wanted!r} (there are {', '.join(known[:20])})")
+        data = data.select(places)
+    return data
+
+
+def with_recorded_split(data: LabelledSet, run: Path) -> LabelledSet:
+    """Clips with the split that they had when the classifier was trained, as its run folder says.
+
+    Args:
+        data: the clips; those with a split of their own keep it.
+        run: the run folder; one without ``split.csv`` leaves the clips as they are.
+
+    Raises:
+        CheckpointError: ``split.csv`` is damaged.
+    """
+    names: dict[str, SplitName] = {"training": "train", "validation": "validation", "test": "test"}
+    recorded: dict[tuple[str, str, str], SplitName] = {}
+    path = run / "split.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                part = names[row["part"]]
+                for name in (row["path"], os.path.abspath(row["path"])):  # noqa: PTH100 (takes any string)
+                    recorded[name, row["start"], row["end"]] = part
+    except FileNotFoundError:
+        return data
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise CheckpointError(f"{path}: damaged ({type(error).__name__}: {error}); remove it to do without") from None
+
+    def split(example: Example) -> SplitName | None:
+        item = example.item
+        times = tuple("" if time is None else str(time) for time in (item.start, item.end))
+        for name in (path_text(item.path), os.path.abspath(item.path)):  # noqa: PTH100
+            if (part := recorded.get((name, times[0], times[1]))) is not None:
+                return part
+        return None
+
+    return replace(data, examples=tuple(e if e.split else replace(e, split=split(e)) for e in data.examples))
+
+
+def evaluate(
+    classifier: Classifier,
+    data: LabelledSet,
+    *,
+    ignore_unknown_labels: bool = False,
+    skip_unreadable: bool = False,
+    threshold: float = DEFAULT_THRESHOLD,
+    workers: int = 1,
+    watch: Callable[[float | Failure], None] = lambda _: None,
+    **settings: Any,
+) -> Evaluation:
+    """Measures a classifier on labelled sounds.
+
+    Args:
+        classifier: from :func:`~vggish_pt.classify.evaluation.predict.load_classifier`.
+        data: the clips.
+        ignore_unknown_labels: True leaves out labels that the classifier does not know, and clips of which nothing is
+            left then.
+        skip_unreadable: True leaves out clips that cannot be read.
+        threshold: multi-label, the score from which on a label counts as predicted.
+        workers: threads that decode ahead.
+        watch: is told of each clip: its seconds, or why it failed.
+        settings: as in :meth:`~vggish_pt.classify.VGGishClassifier.predict`.
+
+    Raises:
+        SettingsError: labels that the classifier does not know, several labels for one that gives a single one, or
+            nothing to measure.
+        AudioError: clips that cannot be read.
+    """
+    from vggish_pt.dataset import outcomes as dump
+
+    examples = _known(classifier, data, ignore_unknown_labels)
+    places = {label: place for place, label in enumerate(classifier.labels)}
+    measured: list[Example] = []
+    scores: list[NDArray[np.float32]] = []
+    failures: list[Failure] = []
+    results = predict_items(
+        classifier,
+        [replace(example.item, index=place) for place, example in enumerate(examples)],
+        workers=workers,
+        **settings,
+    )
+    with closing(results):
+        for example, (item, result) in zip(examples, results, strict=True):
+            if isinstance(result, VGGishError):
+                failures.append(dump.failure(item.path, result, item))
+                watch(failures[-1])
+                continue
+            measured.append(example)
+            scores.append(result.scores.numpy())
+            watch(result.duration)
+    if failures and not skip_unreadable:
+        advice = "repair them, or leave them out (--skip-unreadable)"
+        raise AudioError(f"{data.name}: {len(failures)} of {len(examples)} clips cannot be read; {advice}")
+    if not measured:
+        raise AudioError(f"{data.name}: none of its {len(examples)} clips can be read")
+    targets = np.zeros((len(measured), len(places)), dtype=np.bool_)
+    for row, example in enumerate(measured):
+        targets[row, [places[label] for label in example.labels]] = True
+    stacked = np.stack(scores)
+    metrics = classification_metrics(
+        targets, stacked, classifier.labels, multilabel=classifier.multilabel, threshold=threshold
+    )
+    ignored = len(data) - len(examples)
+    return Evaluation(metrics, tuple(measured), targets, stacked, tuple(failures), ignored)
+
+
+def _known(classifier: Classifier, data: LabelledSet, ignore: bool) -> list[Example]:
+    labels = set(classifier.labels)
+    unknown = sorted({label for example in data.examples for label in example.labels} - labels)
+    if unknown and not ignore:
+        shown = ", ".join(map(repr, unknown[:_SHOWN])) + (
+            f" and {len(unknown) - _SHOWN} more" * (len(unknown) > _SHOWN)
+        )
+        known = ", ".join(classifier.labels[:_SHOWN]) + (", ..." if len(labels) > _SHOWN else "")
+        raise SettingsError(
+            f"{data.name}: the classifier does not know {shown} (it knows {known}); correct the labels, or leave these "
+            "out (--ignore-unknown-labels)"
+        )
+    examples = [replace(e, labels=tuple(label for label in e.labels if label in labels)) for e in data.examples]
+    examples = [example for example in examples if example.labels]
+    if not examples:
+        raise SettingsError(f"{data.name}: no clip has a label that the classifier knows")
+    if not classifier.multilabel and (several := [e for e in examples if len(e.labels) > 1]):
+        raise SettingsError(
+            f"{data.name}: {len(several)} clips have several labels, as has {display_name(several[0].item.path)}, "
+            "but the classifier gives one for each; evaluate it on clips with one label"
+        )
+    return examples
+
+
+def check_folder(folder: Path, *, overwrite: bool = False) -> None:
+    """Finds out early what would prevent writing an evaluation.
+
+    Raises:
+        OutputError: there is one already, or the folder cannot be made.
+    """
+    there = [name for name in _NAMES if os.path.lexists(folder / name)]
+    if there and not overwrite:
+        raise OutputError(f"{folder / there[0]}: exists already; choose another folder, or --overwrite")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror or error})") from error
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, *, facts: dict[str, Any] | None = None) -> list[Path]:
+    """Writes ``metrics.json``, ``predictions.csv`` and, where matplotlib is installed, pictures.
+
+    Args:
+        folder: exists; files of an evaluation that are in it are replaced.
+        evaluation: what to write.
+        facts: what ``metrics.json`` says besides; JSON types.
+
+    Returns:
+        What was written.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    document = {
+        **(facts or {}),
+        "unreadable": len(evaluation.failures),
+        "ignored": evaluation.ignored,
+        **evaluation.metrics.to_dict(),
+    }
+    write_text(folder / METRICS_NAME, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    _write_predictions(folder / PREDICTIONS_NAME, evaluation)
+    written = [folder / METRICS_NAME, folder / PREDICTIONS_NAME, *_write_pictures(folder, evaluation.metrics)]
+    errors = folder / ERRORS_NAME
+    errors.unlink(missing_ok=True)
+    if evaluation.failures:
+        rows = [(failure.path, failure.reason, failure.type) for failure in evaluation.failures]
+        _write_csv(errors, [("path", "reason", "type"), *rows])
+        written.append(errors)
+    return written
+
+
+def _write_pictures(folder: Path, metrics: Metrics) -> list[Path]:
+    from vggish_pt.errors import MissingDependencyError
+    from vggish_pt.utils.figures import save
+
+    for name in (CONFUSION_NAME, RELIABILITY_NAME):
+        (folder / name).unlink(missing_ok=True)
+    try:
+        from vggish_pt.classify.evaluation import figures as pictures
+
+        save(pictures.confusion_matrix(metrics), folder / CONFUSION_NAME)
+    except MissingDependencyError:
+        return []
+    if metrics.reliability is None:
+        return [folder / CONFUSION_NAME]
+    save(pictures.reliability_diagram(metrics), folder / RELIABILITY_NAME)
+    return [folder / CONFUSION_NAME, folder / RELIABILITY_NAME]
+
+
+def _write_predictions(path: Path, evaluation: Evaluation) -> None:
+    metrics = evaluation.metrics
+    parts = any(example.item.start is not None or example.item.end is not None for example in evaluation.examples)
+    times = ["start", "end"] if parts else []
+    rows: list[Sequence[object]] = [["path", *times, "labels", "predicted", *_columns(metrics.labels)]]
+    for example, scores in zip(evaluation.examples, evaluation.scores, strict=True):
+        if metrics.multilabel:
+            predicted = [metrics.labels[place] for place in np.flatnonzero(scores >= metrics.threshold)]
+        else:
+            predicted = [metrics.labels[int(scores.argmax())]]
+        when = [example.item.start, example.item.end] if parts else []
+        labels = [SEPARATOR.join(names) for names in (example.labels, predicted)]
+        rows.append([path_text(example.item.path), *when, *labels, *map(short, scores)])
+    _write_csv(path, rows)
+
+
+def _columns(labels: Sequence[str]) -> list[str]:
+    return [f"score: {label}" for label in labels]
+
+
+def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    with whole_file(path, overwrite=True) as raw:
+        text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", newline="")
+        try:
+            csv.writer(text).writerows(rows)
+            text.flush()
+        finally:
+            text.detach()

@@ -1,0 +1,95 @@
+"""A saved probe as a classifier that ``predict``, ``evaluate`` and ``stream`` can use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+
+from vggish_pt import constants as c
+from vggish_pt.classify.model import Prediction
+from vggish_pt.classify.probe.estimators import class_scores, gives_probabilities
+from vggish_pt.classify.probe.folder import CONFIG_NAME, load_probe
+from vggish_pt.errors import AudioError, SettingsError, VGGishError
+from vggish_pt.inference.pooling import pool_windows, window_vectors
+from vggish_pt.inference.settings import EmbedSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vggish_pt.inference.pipeline import Embeddings
+    from vggish_pt.model import VGGish
+
+
+def is_probe(folder: Path) -> bool:
+    """Whether a folder is one that ``vggish-pt probe --out`` wrote."""
+    return (folder / CONFIG_NAME).is_file()
+
+
+class ProbeClassifier:
+    """A probe on VGGish's features, with the interface of :class:`vggish_pt.classify.evaluation.predict.Classifier`.
+
+    A window's scores are those of a clip that has this window alone. Of an SVM, which gives decisions and no
+    probabilities, scores are their softmax or, multi-label, their sigmoid, so that 0.5 is where a decision turns.
+
+    Args:
+        folder: what ``vggish-pt probe --out`` wrote.
+        device: where VGGish runs.
+
+    Attributes:
+        labels: names of the classes.
+        multilabel: whether a clip may have any number of labels.
+        backbone: VGGish.
+
+    Raises:
+        SettingsError: a probe on features that are not VGGish's.
+        CheckpointError: see :func:`vggish_pt.classify.probe.folder.load_probe`; as all that it raises.
+    """
+
+    def __init__(self, folder: Path, *, device: str | torch.device | None = None) -> None:
+        probe = load_probe(folder, device=str(device or "cpu"))
+        model = probe._extractor.model
+        if model is None:
+            raise SettingsError(
+                f"{folder}: a probe on {probe.features.kind} statistics, which are no features of windows; "
+                "use load_probe(...).predict in Python"
+            )
+        self.labels = list(probe.labels)
+        self.multilabel = probe.multilabel
+        self.backbone: VGGish = model
+        self._features = probe.features
+        self._classifier = probe.classifier
+
+    def embed_settings(self, **settings: Any) -> EmbedSettings:
+        """How the backbone must embed; ``settings`` where they shall differ from those of the probe."""
+        return replace(self._features.embed_settings(), **settings)
+
+    def reduce(self, values: Tensor) -> Tensor:
+        """A vector for each window."""
+        return window_vectors(values)
+
+    def prediction(self, result: Embeddings | VGGishError) -> Prediction | VGGishError:
+        """The reduced windows of a source → scores; an error is passed on."""
+        if isinstance(result, VGGishError):
+            return result
+        if len(result) == 0:
+            name = result.source
+            return AudioError(f"{name}: shorter than a window of {c.EXAMPLE_SECONDS} s; use pad='short'", name)
+        pooling = self._features.pooling
+        whole = pool_windows(result.values, pooling)[None].numpy()
+        each = torch.stack([pool_windows(one[None], pooling) for one in result.values]).numpy()
+        clip, windows = (torch.from_numpy(self._scores(vectors)) for vectors in (whole, each))
+        return Prediction(
+            clip[0], windows, result.start, result.end, tuple(self.labels), result.source, result.duration
+        )
+
+    def _scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        scores = class_scores(self._classifier, vectors)
+        if not gives_probabilities(self._classifier):
+            scores = expit(scores) if self.multilabel else softmax(scores, axis=1)
+        return scores.astype(np.float32)

@@ -1,0 +1,246 @@
+"""The run folder: what training writes, and what ``--resume`` goes on from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vggish_pt.classify import folder as store
+from vggish_pt.classify.config import ClassifierConfig
+from vggish_pt.classify.folder import LABELS_NAME
+from vggish_pt.classify.training.settings import differences
+from vggish_pt.errors import CheckpointError, OutputError, SettingsError
+from vggish_pt.pretrained.folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
+from vggish_pt.utils.atomic import whole_file
+from vggish_pt.version import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+METRICS_NAME = "metrics.json"
+VERSIONS_NAME = "versions.json"
+SPLIT_NAME = "split.csv"
+CURVE_NAME = "curve.png"
+
+_CHECKPOINT_VERSION = 1
+_LIBRARIES = ("torch", "lightning", "numpy", "scikit-learn", "soxr", "soundfile", "torchaudio")
+_OWN = (
+    *(CONFIG_NAME, WEIGHTS_NAME, LABELS_NAME, CARD_NAME),
+    *(METRICS_NAME, VERSIONS_NAME, SPLIT_NAME, CURVE_NAME, "logs", "checkpoints", "cache"),
+)
+
+
+class RunFolder:
+    """A run folder, by path.
+
+    Attributes:
+        path: the folder.
+        logs: TensorBoard's files and ``metrics.csv``.
+        last: the checkpoint that training goes on from.
+        best: the weights of the best epoch so far.
+        cache: decoded audio, while training runs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.logs = path / "logs"
+        self.last = path / "checkpoints" / "last.ckpt"
+        self.best = path / "checkpoints" / "best.safetensors"
+        self.cache = path / "cache"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second training out of the folder; the system frees it when the process ends, however it ends.
+
+        Raises:
+            OutputError: another training runs in the folder, or it cannot be written.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock")
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise OutputError(f"{self.path}: another training is running in this folder") from None
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def prepare(self, config: ClassifierConfig, *, resume: bool, overwrite: bool) -> bool:
+        """Makes the folder ready for training.
+
+        Args:
+            config: of the classifier to be trained; ``training["settings"]`` and ``training["data"]`` are compared.
+            resume: whether to go on with the training that is there.
+            overwrite: whether to replace it.
+
+        Returns:
+            Whether there is a training to go on with.
+
+        Raises:
+            OutputError: something is there, and neither was asked for.
+            SettingsError: the training that is there has other settings.
+            CheckpointError: it is damaged, or of a newer version.
+        """
+        there = [name for name in _OWN if (self.path / name).exists()]
+        if resume and (self.path / CONFIG_NAME).exists():
+            self._compare(config)
+            return self.last.exists() or (self.path / METRICS_NAME).exists()
+        if there and not overwrite:
+            hint = "go on with it (--resume), replace it (--overwrite), or choose another"
+            raise OutputError(f"{self.path}: holds a training already ({there[0]}); {hint}")
+        foreign = [p.name for p in self.path.iterdir() if p.name not in (*_OWN, ".lock")]
+        if foreign and not there:
+            raise OutputError(f"{self.path}: holds other things ({foreign[0]}); choose a new folder")
+        for name in there:
+            target = self.path / name
+            shutil.rmtree(target) if target.is_dir() else target.unlink()
+        store.write_text(self.path / CONFIG_NAME, config.to_json())
+        store.write_text(self.path / VERSIONS_NAME, _json(versions()))
+        for folder in (self.logs, self.last.parent):
+            folder.mkdir(exist_ok=True)
+        return False
+
+    def _compare(self, config: ClassifierConfig) -> None:
+        before = store.read_config(self.path)
+        old = {**before.training.get("settings", {}), "data": before.training.get("data")}
+        new = {**json.loads(json.dumps(config.training["settings"])), "data": config.training["data"]}
+        if found := differences(old, new):
+            raise SettingsError(
+                f"{self.path}: cannot be resumed with other settings ({'; '.join(found)}); give those it was begun "
+                "with, or train into another folder"
+            )
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Writes the state of training, whole or not at all.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save({"checkpoint_version": _CHECKPOINT_VERSION, **state}, buffer)
+        self.last.parent.mkdir(exist_ok=True)
+        with whole_file(self.last, overwrite=True) as file:
+            file.write(buffer.getbuffer())
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The state that :meth:`save_checkpoint` wrote last; None if it never did.
+
+        Raises:
+            CheckpointError: it is damaged, or of a newer version.
+        """
+        import torch
+
+        if not self.last.exists():
+            return None
+        try:
+            state = torch.load(self.last, map_location="cpu", weights_only=True)
+            version = state["checkpoint_version"]
+        except Exception as error:  # a damaged file may raise anything
+            raise CheckpointError(
+                f"{self.last}: damaged ({type(error).__name__}); train anew with --overwrite"
+            ) from None
+        if version > _CHECKPOINT_VERSION:
+            raise CheckpointError(
+                f"{self.last}: written by a newer vggish_pt; upgrade with: pip install --upgrade vggish_pt"
+            )
+        loaded: dict[str, Any] = state
+        return loaded
+
+    def save_best(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Keeps the weights of the best epoch so far.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        from safetensors.torch import save
+
+        with whole_file(self.best, overwrite=True) as file:
+            file.write(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+
+    def load_best(self) -> dict[str, torch.Tensor]:
+        """The weights that :meth:`save_best` kept.
+
+        Raises:
+            CheckpointError: they are damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(self.best)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{self.best}: cannot be read ({error}); train anew with --overwrite") from None
+
+    def draw_curve(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Writes ``curve.png``: how the loss and the figures went.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+            OutputError: it cannot be written.
+        """
+        from vggish_pt.classify.evaluation import figures as pictures
+        from vggish_pt.utils.figures import save
+
+        save(pictures.learning_curve(history), self.path / CURVE_NAME)
+
+    def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Writes ``logs/metrics.csv``: a row for each epoch."""
+        names = list(dict.fromkeys(name for row in history for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        store.write_text(self.logs / "metrics.csv", text.getvalue())
+
+    def write_split(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes ``split.csv``: which clip was in which part."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["path", "start", "end", "labels", "part"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        store.write_text(self.path / SPLIT_NAME, text.getvalue())
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Writes ``metrics.json``, which only a finished training has."""
+        store.write_text(self.path / METRICS_NAME, _json(metrics))
+
+    def read_metrics(self) -> dict[str, Any] | None:
+        """What ``metrics.json`` holds; None before training has finished."""
+        path = self.path / METRICS_NAME
+        if not path.exists():
+            return None
+        try:
+            metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: damaged ({error}); train anew with --overwrite") from None
+        return metrics
+
+
+def versions() -> dict[str, str]:
+    """What a run was made with: name → version."""
+    found = {"vggish_pt": __version__, "python": platform.python_version(), "system": platform.platform()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,42 @@
+"""Embeddings → Parquet, NPZ, NPY or TFRecord, written whole or not at all, with a list of the inputs that failed.
+
+A single file is written at the end (:func:`open_output`), a folder of Parquet parts as the work goes on, so that a run
+can stop and go on (:func:`open_run`).
+
+>>> with open_output(Path("x.parquet"), "parquet", layout) as out:    # doctest: +SKIP
+...     out.write(rows)
+...     out.finish(failures)
+"""
+
+from vggish_pt.dataset.outputs.file import (
+    Format,
+    Output,
+    check_output,
+    choose_format,
+    errors_path,
+    open_output,
+    write_errors,
+)
+from vggish_pt.dataset.outputs.folder import RunFolder, open_run, write_folder_errors
+from vggish_pt.dataset.outputs.record import Session
+from vggish_pt.dataset.outputs.store import Store, open_store
+from vggish_pt.dataset.schema import Failure, Layout, Rows
+
+__all__ = [
+    "Failure",
+    "Format",
+    "Layout",
+    "Output",
+    "Rows",
+    "RunFolder",
+    "Session",
+    "Store",
+    "check_output",
+    "choose_format",
+    "errors_path",
+    "open_output",
+    "open_run",
+    "open_store",
+    "write_errors",
+    "write_folder_errors",
+]

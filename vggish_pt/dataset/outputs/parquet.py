@@ -1,0 +1,93 @@
+"""One Parquet file, alone or as a part of a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from vggish_pt.dataset.schema import Layout, Rows
+
+# Bytes of embeddings in a row group, which is what a reader takes at once.
+_GROUP_BYTES = 1 << 24
+
+PART_NAME = re.compile(r"part-(\d{5,})\.parquet")
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is, by its name, part of an output folder."""
+    return PART_NAME.fullmatch(path.name) is not None and path.is_file()
+
+
+class ParquetWriter:
+    """One Parquet file; gathers rows into row groups of a good size.
+
+    Args:
+        file: the file: its path, or a file that is open for writing.
+        layout: what the rows are.
+        facts: more metadata, text by name.
+    """
+
+    def __init__(self, file: Path | IO[bytes], layout: Layout, facts: Mapping[str, str] | None = None) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._group_rows = max(1, _GROUP_BYTES // layout.row_bytes)
+        self._buffer: list[Rows] = []
+        self._buffered = 0
+        self._extra = layout.extra
+        self._schema = pa.schema(
+            [
+                ("path", pa.string()),
+                ("window", pa.int32()),
+                ("start", pa.float64()),
+                ("end", pa.float64()),
+                ("embedding", pa.list_(pa.from_numpy_dtype(layout.dtype), layout.size)),
+                *self._extra,
+            ],
+            metadata={"vggish_pt": json.dumps(layout.metadata), **(facts or {})},
+        )
+        repetitive = ["path", *(field.name for field in self._extra if not pa.types.is_nested(field.type))]
+        self._writer = pq.ParquetWriter(file, self._schema, use_dictionary=repetitive, compression="zstd")
+
+    def write(self, rows: Rows) -> None:
+        """Adds rows of one input."""
+        self._buffer.append(rows)
+        self._buffered += len(rows)
+        if self._buffered >= self._group_rows:
+            self._write_buffer()
+
+    def _write_buffer(self) -> None:
+        import pyarrow as pa
+
+        buffer = self._buffer
+        lengths = [len(rows) for rows in buffer]
+        embedding = np.concatenate([rows.embedding for rows in buffer]).reshape(-1)
+        repeat = pa.array(np.repeat(np.arange(len(buffer)), lengths))
+        columns: list[Any] = [
+            pa.array([rows.path for rows in buffer], pa.string()).take(repeat),
+            pa.array(np.concatenate([rows.window for rows in buffer])),
+            pa.array(np.concatenate([rows.start for rows in buffer])),
+            pa.array(np.concatenate([rows.end for rows in buffer])),
+            pa.FixedSizeListArray.from_arrays(pa.array(embedding), type=self._schema.field("embedding").type),
+        ]
+        more = [(f.type, [rows.columns.get(f.name) for rows in buffer]) for f in self._extra]
+        columns += [pa.array(values, kind).take(repeat) for kind, values in more]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=self._group_rows)
+        self._buffer, self._buffered = [], 0
+
+    def complete(self) -> None:
+        """Writes the last row group and the footer."""
+        if self._buffer:
+            self._write_buffer()
+        self._writer.close()
+
+    def close(self) -> None:
+        """Closes the file, complete or not."""
+        with contextlib.suppress(OSError):  # a full disk was reported already
+            self._writer.close()

@@ -1,0 +1,101 @@
+"""Which devices to compute on."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vggish_pt.errors import SettingsError
+
+if TYPE_CHECKING:
+    import torch
+
+    from vggish_pt.model import VGGish
+
+_NAME = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
+_LIST = re.compile(r"cuda:all|cuda:[0-9]{1,3}(,cuda:[0-9]{1,3})+")
+
+
+def check_device_name(name: str, *, many: bool = False) -> None:
+    """Makes sure that a device may be called so, without asking whether it is there.
+
+    Args:
+        name: what :func:`choose_device` takes.
+        many: whether it may also be what :func:`choose_devices` takes.
+
+    Raises:
+        SettingsError: no device is called so.
+    """
+    if _NAME.fullmatch(name) is not None:
+        return
+    if many and _LIST.fullmatch(name) is not None:
+        numbers = [int(number) for number in re.findall("[0-9]+", name)]
+        if len(set(numbers)) < len(numbers):
+            raise SettingsError(f"device {name!r} names a device twice; name each once")
+        return
+    lists = ", a list such as cuda:0,cuda:1, or cuda:all" if many else ""
+    known = f"auto, cpu, cuda, cuda:N{',' if many else ' or'} mps{lists}"
+    raise SettingsError(f"device must be {known}, not {name!r}")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Args:
+        name: "cpu", "cuda", "cuda:N", "mps", or "auto" for CUDA where there is one, else MPS, else the CPU.
+
+    Raises:
+        SettingsError: an unknown name, or a device that this machine has not.
+    """
+    import torch
+
+    check_device_name(name)
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind == "cuda":
+        count = _cuda_devices()
+        if int(index or 0) >= count:  # the number of a torch.device wraps around at 128
+            raise SettingsError(f"there is no device {name!r} here (CUDA devices found: {count}); use cpu or auto")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise SettingsError("there is no device 'mps' here; use cpu or auto")
+    return torch.device(name)
+
+
+def choose_devices(name: str) -> list[torch.device]:
+    """The devices of that name, at least one.
+
+    Args:
+        name: as for :func:`choose_device`, or a list such as "cuda:0,cuda:1", or "cuda:all" for all there are.
+
+    Raises:
+        SettingsError: an unknown name, or a device that this machine has not.
+    """
+    check_device_name(name, many=True)
+    if name == "cuda:all":
+        count = _cuda_devices()
+        if count == 0:
+            raise SettingsError("there is no CUDA device here; use cpu or auto")
+        return [choose_device(f"cuda:{index}") for index in range(count)]
+    return [choose_device(one) for one in name.split(",")]
+
+
+def replicas(model: VGGish, devices: Sequence[torch.device]) -> list[VGGish]:
+    """The same model on each of several devices, for :func:`vggish_pt.inference.pipeline.embed_items`.
+
+    Args:
+        model: is moved to the first device; copied to the others.
+        devices: where to.
+    """
+    return [model.to(devices[0]), *(copy.deepcopy(model).to(device) for device in devices[1:])]
+
+
+def _cuda_devices() -> int:
+    import torch
+
+    # is_available first: without a driver, a build of torch for CUDA may still count devices.
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

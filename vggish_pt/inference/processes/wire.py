@@ -1,0 +1,142 @@
+"""What worker processes and the process that started them say to each other, through the worker's two pipes.
+
+To the worker, each message is a length and a pickle. From the worker, which has read files of any origin, nothing is
+unpickled: each message is a length, a JSON object, and as many bytes of log-mel frames as that says.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from collections.abc import Generator
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vggish_pt import constants as c
+from vggish_pt import errors
+from vggish_pt.inference.loading import Piece, no_windows
+
+# Windows in a message, at most: 1.5 MiB.
+MAX_WINDOWS = 64
+_MAX_ROWS = MAX_WINDOWS * c.EXAMPLE_FRAMES
+_MAX_HEADER = 1 << 20
+_LENGTH = struct.Struct("<Q")
+
+
+def send_object(stream: BinaryIO, value: object) -> None:
+    """Sends anything that can be pickled to a worker.
+
+    Raises:
+        OSError: the worker is no longer there.
+    """
+    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    stream.write(_LENGTH.pack(len(data)))
+    stream.write(data)
+    stream.flush()
+
+
+def receive_object(stream: BinaryIO) -> Any:
+    """The next of them, in the worker.
+
+    Raises:
+        EOFError: there are no more.
+    """
+    (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
+    return pickle.loads(_exactly(stream, length))  # noqa: S301 (from the process that started this one)
+
+
+def send_message(stream: BinaryIO, header: dict[str, Any], frames: Tensor | None = None) -> None:
+    """Sends a header, with frames (rows, 64) float32, from a worker."""
+    text = json.dumps(header).encode()
+    stream.write(_LENGTH.pack(len(text)))
+    stream.write(text)
+    if frames is not None and len(frames):
+        stream.write(_bytes(frames.numpy()))
+    stream.flush()
+
+
+def receive_message(stream: BinaryIO) -> tuple[dict[str, Any], Tensor]:
+    """The next header and its windows, (n, 96, 64).
+
+    Raises:
+        EOFError: there are no more, or what came is no message.
+    """
+    (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
+    if length > _MAX_HEADER:
+        raise EOFError
+    try:
+        header = json.loads(_exactly(stream, length))
+        rows, step = int(header.get("rows", 0)), int(header.get("step", 1))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise EOFError from error
+    if rows == 0:
+        return header, no_windows()
+    if not c.EXAMPLE_FRAMES <= rows <= _MAX_ROWS or not 1 <= step <= c.EXAMPLE_FRAMES:
+        raise EOFError
+    frames = np.empty((rows, c.MEL_BANDS), np.float32)
+    if stream.readinto(_bytes(frames)) != frames.nbytes:  # type: ignore[attr-defined]
+        raise EOFError
+    return header, torch.from_numpy(frames).unfold(0, c.EXAMPLE_FRAMES, step).transpose(1, 2)
+
+
+def messages(piece: Piece) -> Generator[tuple[dict[str, Any], Tensor]]:
+    """A piece as messages: headers with frames.
+
+    Windows that overlap are sent as the frames that they share.
+    """
+    parts = torch.split(piece.windows, MAX_WINDOWS)
+    for i, windows in enumerate(parts):
+        frames, step = _frames(windows)
+        header: dict[str, Any] = {"name": piece.name, "rows": len(frames), "step": step}
+        if i == len(parts) - 1:
+            header["duration"] = piece.duration
+            header["error"] = None if piece.error is None else _described(piece.error)
+        yield header, frames
+
+
+def as_piece(number: int, header: dict[str, Any], windows: Tensor) -> Piece:
+    """The piece that came as a message."""
+    duration, error = header.get("duration"), header.get("error")
+    return Piece(
+        number,
+        str(header.get("name", "")),
+        windows,
+        None if duration is None else float(duration),
+        None if error is None else _error(*error),
+    )
+
+
+def _bytes(array: NDArray[np.float32]) -> memoryview:
+    return memoryview(cast("Any", array)).cast("B")
+
+
+def _exactly(stream: BinaryIO, count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) != count:
+        raise EOFError
+    return data
+
+
+def _frames(windows: Tensor) -> tuple[Tensor, int]:
+    """The frames that windows are made of, (rows, 64), and how many lie between two windows' starts."""
+    step = windows.stride(0) // c.MEL_BANDS
+    if len(windows) > 1 and windows.stride() == (step * c.MEL_BANDS, c.MEL_BANDS, 1) and step < c.EXAMPLE_FRAMES:
+        rows = (len(windows) - 1) * step + c.EXAMPLE_FRAMES
+        return windows.as_strided((rows, c.MEL_BANDS), (c.MEL_BANDS, 1)), step
+    return windows.contiguous().view(-1, c.MEL_BANDS), c.EXAMPLE_FRAMES
+
+
+def _described(error: errors.VGGishError) -> list[str | None]:
+    return [type(error).__name__, str(error), getattr(error, "source", None)]
+
+
+def _error(name: str, message: str, source: str | None) -> errors.VGGishError:
+    kind = getattr(errors, name, None)
+    if not isinstance(kind, type) or not issubclass(kind, errors.VGGishError):
+        kind = errors.VGGishError
+    return kind(message, source) if issubclass(kind, errors.AudioError) else kind(message)

@@ -1,0 +1,70 @@
+"""What decides the numbers that ``embed`` gives, checked in one place and cheap to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from vggish_pt import constants as c
+from vggish_pt.audio.resample import ResamplerName, check_resampler
+from vggish_pt.errors import SettingsError
+from vggish_pt.nn.layers import check_layer
+from vggish_pt.nn.windows import Pad, check_pad, hop_frames
+
+Postprocess = Literal["pca", "uint8"]
+"""``"pca"``: whitened and clipped to [-2, 2]. ``"uint8"``: that, quantised as the reference does."""
+
+Precision = Literal["fp32", "tf32", "bf16"]
+"""Of the network's arithmetic; see :func:`vggish_pt.nn.precision.set_precision`."""
+
+MAX_BATCH_SIZE = 1 << 16
+
+
+@dataclass(frozen=True)
+class EmbedSettings:
+    """What decides the numbers that come out, and the batch size, which does not.
+
+    Attributes:
+        hop: seconds from the start of one window to the next, a multiple of 0.01.
+        pad: "short", "drop" or "tail"; see :data:`vggish_pt.nn.windows.Pad`.
+        batch_size: windows per pass through the network; None chooses.
+        layer: where to read the network; see :func:`vggish_pt.nn.layers.check_layer`.
+        postprocess: None, "pca" or "uint8"; only for the embedding layer.
+        resampler: "soxr", "resampy" or "torchaudio".
+        allow_truncated: True takes what a truncated or damaged file still holds, with a warning.
+
+    Raises:
+        SettingsError: a value outside what it may be.
+    """
+
+    hop: float = c.DEFAULT_HOP_SECONDS
+    pad: Pad = "short"
+    batch_size: int | None = None
+    layer: str = "embedding"
+    postprocess: Postprocess | None = None
+    resampler: ResamplerName = "soxr"
+    allow_truncated: bool = False
+
+    def __post_init__(self) -> None:
+        hop_frames(self.hop)
+        check_pad(self.pad)
+        check_layer(self.layer)
+        check_resampler(self.resampler)
+        size = self.batch_size
+        whole = isinstance(size, int) and not isinstance(size, bool)
+        if size is not None and not (whole and 1 <= size <= MAX_BATCH_SIZE):
+            raise SettingsError(f"batch_size must be a whole number from 1 to {MAX_BATCH_SIZE}, or None, not {size!r}")
+        if self.postprocess not in (None, *get_args(Postprocess)):
+            raise SettingsError(f"postprocess must be None, 'pca' or 'uint8', not {self.postprocess!r}")
+        if self.postprocess is not None and self.layer != "embedding":
+            raise SettingsError(f"postprocess is made for the embedding, not for layer {self.layer!r}; use one of them")
+
+
+def check_precision(precision: str) -> None:
+    """Makes sure that there is such a precision.
+
+    Raises:
+        SettingsError: there is not.
+    """
+    if precision not in (known := get_args(Precision)):
+        raise SettingsError(f"precision must be one of {', '.join(known)}, not {precision!r}")

@@ -1,0 +1,229 @@
+"""A saved model: a folder with ``config.json`` and ``model.safetensors``.
+
+Reading never unpickles, and believes nothing that the file's header says before checking it against the file and the
+configuration. Tensors carry the names of :meth:`vggish_pt.VGGish.state_dict`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vggish_pt import constants as c
+from vggish_pt.errors import CheckpointError, OutputError
+from vggish_pt.nn.config import VGGishConfig
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+CARD_NAME = "README.md"
+
+_MAX_CONFIG_BYTES = 1 << 20
+_DTYPES = ("F16", "BF16", "F32", "F64")
+
+
+def tensor_shapes(config: VGGishConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of the network (PCA parameters, which a model may lack, not among them)."""
+    channels = {"conv1": (64, 1), "conv2": (128, 64), "conv3_1": (256, 128), "conv3_2": (256, 256)}
+    channels |= {"conv4_1": (512, 256), "conv4_2": (512, 512)}
+    shapes: dict[str, tuple[int, ...]] = {name: (*pair, 3, 3) for name, pair in channels.items()}
+    width = config.fc_width
+    flat = (c.EXAMPLE_FRAMES // 16) * (c.MEL_BANDS // 16) * 512
+    shapes |= {"fc1": (width, flat), "fc2": (width, width), "embedding": (c.EMBEDDING_SIZE, width)}
+    return {
+        f"network.{layer}.{kind}": shape if kind == "weight" else shape[:1]
+        for layer, shape in shapes.items()
+        for kind in ("weight", "bias")
+    }
+
+
+PCA_SHAPES: dict[str, tuple[int, ...]] = {
+    "postprocess.eigen_vectors": (c.EMBEDDING_SIZE, c.EMBEDDING_SIZE),
+    "postprocess.means": (c.EMBEDDING_SIZE,),
+}
+
+
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: VGGishConfig, *, origin: str) -> None:
+    """Checks that a set of tensors is a VGGish, with or without PCA parameters, and nothing else.
+
+    Raises:
+        CheckpointError: names the tensors that are missing, unknown or misshapen.
+    """
+    expected = tensor_shapes(config)
+    if any(name in shapes for name in PCA_SHAPES):
+        expected |= PCA_SHAPES
+    if missing := sorted(expected.keys() - shapes.keys()):
+        raise CheckpointError(f"{origin}: tensors are missing: {', '.join(missing)}; this is no complete VGGish model")
+    if unknown := sorted(shapes.keys() - expected.keys()):
+        raise CheckpointError(f"{origin}: unknown tensors: {', '.join(unknown[:5])}; this is no VGGish model")
+    compare_shapes(shapes, expected, origin=origin)
+
+
+def compare_shapes(
+    shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], *, origin: str
+) -> None:
+    """Checks that tensors have the shapes that a configuration asks for.
+
+    Raises:
+        CheckpointError: names the first that has another.
+    """
+    for name, shape in expected.items():
+        if tuple(shapes[name]) != shape:
+            raise CheckpointError(
+                f"{origin}: tensor {name} has shape {tuple(shapes[name])}, but {CONFIG_NAME} asks for {shape}"
+            )
+
+
+def read_config(folder: Path) -> VGGishConfig:
+    """Reads a model folder's configuration.
+
+    Raises:
+        CheckpointError: no model folder, or a damaged one.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: not a model folder ({CONFIG_NAME}: {error.strerror or error}); a model folder holds "
+            f"{CONFIG_NAME} and {WEIGHTS_NAME}, as save_pretrained and 'vggish-pt convert' write them"
+        ) from None
+    if len(raw) > _MAX_CONFIG_BYTES:
+        raise CheckpointError(f"{path}: larger than {_MAX_CONFIG_BYTES} bytes; not a VGGish configuration")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CheckpointError(f"{path}: not UTF-8 text; the model folder is damaged") from None
+    return VGGishConfig.from_json(text, origin=str(path))
+
+
+def read_model(folder: Path) -> tuple[VGGishConfig, dict[str, torch.Tensor]]:
+    """Reads a model folder.
+
+    Args:
+        folder: holds ``config.json`` and ``model.safetensors``.
+
+    Returns:
+        The configuration and the tensors as stored (float16, bfloat16, float32 or float64), memory-mapped.
+
+    Raises:
+        CheckpointError: a folder or file that is missing, damaged, or does not match its configuration.
+    """
+    from safetensors import SafetensorError
+
+    config = read_config(folder)
+    path = folder / WEIGHTS_NAME
+    origin = str(path)
+    try:
+        return config, read_tensors(path, lambda shapes: check_shapes(shapes, config, origin=origin))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{origin}: cannot be read ({error}); fetch or convert the model again") from None
+
+
+def read_tensors(path: Path, check: Callable[[Mapping[str, tuple[int, ...]]], None]) -> dict[str, torch.Tensor]:
+    """Reads a safetensors file of unknown origin.
+
+    Args:
+        path: the file.
+        check: is called with the shapes that its header claims, before any tensor is made.
+
+    Returns:
+        The tensors as stored, memory-mapped.
+
+    Raises:
+        CheckpointError: from ``check``, or for a tensor of no float type.
+        SafetensorError: no safetensors file.
+        OSError: the file cannot be read.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        # The header is checked against the file's size on opening; shapes are checked before any tensor is made.
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        check({name: tuple(s.get_shape()) for name, s in slices.items()})
+        for name, tensor in slices.items():
+            if tensor.get_dtype() not in _DTYPES:
+                raise CheckpointError(f"{path}: tensor {name} has type {tensor.get_dtype()}, not a float type")
+        return {name: file.get_tensor(name) for name in slices}
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of a model folder's weights, as hexadecimal digits: what outputs record.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    try:
+        with (folder / WEIGHTS_NAME).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{folder / WEIGHTS_NAME}: cannot be read ({error.strerror or error})") from None
+
+
+def write_model(
+    folder: Path,
+    config: VGGishConfig,
+    tensors: Mapping[str, np.ndarray[Any, Any]],
+    *,
+    card: str | None = None,
+) -> None:
+    """Writes a model folder, whole or not at all.
+
+    Args:
+        folder: made if it does not exist. An existing model in it is replaced.
+        config: the configuration.
+        tensors: name to float16, float32 or float64 array.
+        card: text of ``README.md``; None leaves an existing one alone.
+
+    Raises:
+        CheckpointError: the tensors do not match the configuration.
+        OutputError: the folder cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    check_shapes({name: array.shape for name, array in tensors.items()}, config, origin=str(folder))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _sibling(folder) as staging:
+            save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, staging / WEIGHTS_NAME)
+            (staging / CONFIG_NAME).write_text(config.to_json(), encoding="utf-8")
+            if card is not None:
+                (staging / CARD_NAME).write_text(card, encoding="utf-8")
+            for file in staging.iterdir():
+                file.chmod(0o644)
+            if folder.is_dir() and any(folder.iterdir()):
+                # Weights first: a stop between the two leaves a configuration of the same or another shape, which the
+                # reader checks.
+                for name in (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME):
+                    if (staging / name).exists():
+                        (staging / name).replace(folder / name)
+            else:
+                staging.chmod(0o755)
+                staging.replace(folder)
+    except (OSError, SafetensorError) as error:
+        # safetensors has an error of its own for a full disk.
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{folder}: cannot write the model there ({reason})") from error
+
+
+@contextlib.contextmanager
+def _sibling(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path``, on the same file system, removed afterwards if it is still there."""
+    made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield made
+    finally:
+        if os.path.lexists(made):
+            shutil.rmtree(made, ignore_errors=True)

@@ -45,8 +45,9 @@ def expected(sounds: Path, small_model: Any) -> float:
 def dumps(sounds: Path, small_model: Any, small_folder: Path) -> dict[str, Path]:
     """`b` in each of embed's formats, and without names of files."""
     from vggish_pt.audio.clip import Item
-    from vggish_pt.dataset import outcomes as dump
     from vggish_pt.dataset import outputs as output
+    from vggish_pt.dataset.outcomes import outcomes as outcomes_of
+    from vggish_pt.dataset.writing import dump, fill
     from vggish_pt.inference.settings import EmbedSettings
 
     items = [Item(str(path), place) for place, path in enumerate(sorted((sounds / "b").iterdir()))]
@@ -55,14 +56,14 @@ def dumps(sounds: Path, small_model: Any, small_folder: Path) -> dict[str, Path]
     for name in ("b.parquet", "folder", "b.npz", "b.npy", "bare.npy"):
         found[name] = path = sounds / "dumps" / name
         form = output.choose_format(path)
-        outcomes = dump.outcomes(small_model, items, EmbedSettings())
+        outcomes = outcomes_of(small_model, items, EmbedSettings())
         if form is not None:
             with output.open_output(path, form, layout) as opened:
-                dump.dump(outcomes, opened, [], lambda _: None)
+                dump(outcomes, opened, [], lambda _: None)
         else:
             with output.open_run(output.open_store(str(path)), layout, output.Session(["b"])) as run:
                 run.plan(items)
-                dump.fill(outcomes, run, lambda _: None)
+                fill(outcomes, run, lambda _: None)
     (sounds / "dumps" / "bare.npy.index.csv").unlink()
     (sounds / "dumps" / "bare.npy.json").unlink()
     return found

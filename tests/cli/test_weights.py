@@ -15,7 +15,7 @@ from vggish_pt.cli.weights import app
 from vggish_pt.errors import DownloadError, WeightsError
 from vggish_pt.pretrained import cache, registry
 from vggish_pt.pretrained.download import Download
-from vggish_pt.pretrained.registry import Entry, Smoke
+from vggish_pt.pretrained.entries import Entry, Smoke
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from vggish_pt.errors import SettingsError
-from vggish_pt.nn.precision import float32_products, set_precision
+from vggish_pt.inference.devices import set_precision
+from vggish_pt.nn.precision import float32_products
 
 CUDA = torch.device("cuda")
 

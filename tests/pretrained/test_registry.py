@@ -20,8 +20,8 @@ from loopback import Server, chunks, closed_port, good, md5, sha256, small_check
 from vggish_pt.errors import CheckpointError, DownloadError, OutputError, SettingsError, WeightsError
 from vggish_pt.pretrained import cache, registry
 from vggish_pt.pretrained.download import Download
+from vggish_pt.pretrained.entries import Entry, Smoke
 from vggish_pt.pretrained.folder import read_model
-from vggish_pt.pretrained.registry import Entry, Smoke
 
 CHECKPOINT = "/v0.1/small.pth"
 OFFLINE = ("VGGISH_PT_OFFLINE", "HF_HUB_OFFLINE")

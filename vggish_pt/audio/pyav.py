@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.audio.sndfile import Decoder, Promise
+from vggish_pt.audio.decoder import Decoder, Promise
 from vggish_pt.errors import AudioError
 from vggish_pt.utils.optional import require
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.audio.sndfile import Decoder
+from vggish_pt.audio.decoder import Decoder
 from vggish_pt.errors import AudioError, AudioWarning, SettingsError
 
 # Tables of parts round the ends of files; so much may be missing without a word.

@@ -7,9 +7,7 @@ unless the caller allows it.
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,13 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt.audio import riff
+from vggish_pt.audio.decoder import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder, Promise
 from vggish_pt.audio.truncation import find_mpeg_audio, is_chained, is_cut_short
 from vggish_pt.audio.view import QuietView, buffered
-from vggish_pt.errors import AudioError, AudioWarning, MissingDependencyError
-
-# Values (samples times channels) in one block, as float64 2 MiB.
-BLOCK_VALUES = 1 << 18
-MIN_BLOCK_FRAMES = 256
+from vggish_pt.errors import AudioError, MissingDependencyError
 
 _UNKNOWN_FRAMES = 1 << 60  # libsndfile gives 2**63 - 1 where a FLAC's header leaves the length open
 
@@ -32,31 +27,6 @@ _UNKNOWN_FRAMES = 1 << 60  # libsndfile gives 2**63 - 1 where a FLAC's header le
 # Where libsndfile finds a sample without decoding all before it, and decodes from there on just as from the start.
 _PLAIN = frozenset(("PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"))
 _SEEKABLE = dict.fromkeys(("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"), _PLAIN)
-
-
-@dataclass
-class Decoder:
-    """An opened audio file.
-
-    Attributes:
-        sample_rate: hertz.
-        channels: how many.
-        frames: samples per channel that the header promises; None if it does not say.
-        container: name of the file format.
-        encoding: name of the sample format or codec.
-        blocks: iterates over (n, channels) float64 blocks in [-1, 1].
-        close: releases the file.
-        seek: goes to a sample exactly, before the first block is taken; None where that cannot be had.
-    """
-
-    sample_rate: int
-    channels: int
-    frames: int | None
-    container: str
-    encoding: str
-    blocks: Iterator[NDArray[np.float64]]
-    close: Callable[[], None]
-    seek: Callable[[int], None] | None = None
 
 
 def open_file(file: BinaryIO, path: Path | None, name: str, *, allow_truncated: bool = False) -> Decoder:
@@ -82,45 +52,6 @@ def open_file(file: BinaryIO, path: Path | None, name: str, *, allow_truncated: 
         return _open_sndfile(file, path, promise)
     except _Unreadable as error:
         return _open_other(file, head, str(error), promise)
-
-
-@dataclass
-class Promise:
-    """Holds a file to the length that it promises.
-
-    Attributes:
-        name: how to call it in errors.
-        allow_truncated: whether a shorter one is used, with a warning.
-        frames: samples per channel that it promises; None if none.
-    """
-
-    name: str
-    allow_truncated: bool
-    frames: int | None = None
-
-    def cut_short(self, detail: str = "it ends before its header says") -> None:
-        """The file is known to end too early."""
-        self._refuse(f"{self.name}: the file is truncated: {detail}")
-
-    def damaged(self, decoded: int, sample_rate: int, reason: str) -> None:
-        """Decoding broke off after so many samples."""
-        message = (
-            f"{self.name}: damaged or truncated: cannot be decoded beyond {decoded / sample_rate:.3f} s ({reason})"
-        )
-        if decoded == 0:
-            raise AudioError(message, self.name)
-        self._refuse(message)
-
-    def _refuse(self, message: str) -> None:
-        if not self.allow_truncated:
-            advice = "get it again, or allow truncated files (allow_truncated=True, --allow-truncated)"
-            raise AudioError(f"{message}; {advice}", self.name)
-        warnings.warn(f"{message}; using what is there", AudioWarning, stacklevel=2)
-
-    def check(self, decoded: int, sample_rate: int) -> None:
-        """Decoding came to the end after so many samples."""
-        if self.frames is not None and decoded < self.frames:
-            self.cut_short(f"{decoded / sample_rate:.3f} s of {self.frames / sample_rate:.3f} s")
 
 
 class _Unreadable(Exception):

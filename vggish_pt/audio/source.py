@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt.audio.clip import Opener
+from vggish_pt.audio.decoder import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder
 from vggish_pt.audio.resample import Waveform
 from vggish_pt.audio.samples import LevelCheck, as_array, channels_first, check_format, mono, scaled, whole_rate
 from vggish_pt.audio.segment import Part
-from vggish_pt.audio.sndfile import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder, open_file
+from vggish_pt.audio.sndfile import open_file
 from vggish_pt.audio.view import View, buffered
 from vggish_pt.errors import AudioError, SettingsError
 

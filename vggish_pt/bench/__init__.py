@@ -28,10 +28,11 @@ from vggish_pt.audio.waveform import load_waveform
 from vggish_pt.bench import machine
 from vggish_pt.bench.timing import rounds, threads
 from vggish_pt.errors import SettingsError, VGGishError
+from vggish_pt.inference.devices import set_precision
 from vggish_pt.inference.settings import MAX_BATCH_SIZE
 from vggish_pt.model import VGGish
 from vggish_pt.nn.frontend import LogMel
-from vggish_pt.nn.precision import float32_products, set_precision
+from vggish_pt.nn.precision import float32_products
 
 BATCH_SIZES = (16, 64, 256)
 

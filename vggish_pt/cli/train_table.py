@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
-    from vggish_pt.classify.training.train import Event
+    from vggish_pt.classify.training.progress import Event
 
 _LOG_SECONDS = 30.0
 _ROWS = 12

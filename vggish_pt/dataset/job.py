@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from vggish_pt.dataset import outcomes as dump
 from vggish_pt.dataset import outputs as output
+from vggish_pt.dataset import writing
 from vggish_pt.dataset.outcomes import Outcome, Pool
 from vggish_pt.dataset.outputs.folder import DEFAULT_CHECKPOINT, Pending
 from vggish_pt.dataset.outputs.record import Counts, named_inputs
@@ -174,7 +175,7 @@ def run(job: Job, watcher: Watcher) -> Result:
     watcher.begin(len(items), Counts())
     outcomes = _outcomes(job, models, folder, items, ordered=True)
     with output.open_output(Path(job.out), job.format, layout, overwrite=job.overwrite) as opened:
-        summary = dump.dump(outcomes, opened, failures, watcher.watch)
+        summary = writing.dump(outcomes, opened, failures, watcher.watch)
     where = output.errors_path(job.out, job.format)
     return Result(summary.files, summary.windows, len(summary.failures), where)
 
@@ -222,7 +223,7 @@ def _fill(
             watcher.note(f"{len(earlier)} failed in runs before{more}; --retry-errors tries them again")
         watcher.begin(counts.files + len(earlier) + len(pending), replace(counts, errors=len(earlier)))
         if len(pending):
-            dump.fill(_outcomes(job, models, weights, pending, ordered=False), folder, watcher.watch)
+            writing.fill(_outcomes(job, models, weights, pending, ordered=False), folder, watcher.watch)
         else:
             folder.finish()
         where = output.errors_path(job.out, None)
@@ -251,9 +252,8 @@ def _outcomes(
 
 
 def _load(folder: Path, job: Job) -> list[VGGish]:
-    from vggish_pt.inference.devices import choose_devices, replicas
+    from vggish_pt.inference.devices import choose_devices, replicas, set_precision
     from vggish_pt.model import VGGish
-    from vggish_pt.nn.precision import set_precision
 
     if job.engine == "ray":  # the workers compute; here the model only says what the rows will be
         return [VGGish.from_pretrained(folder)]

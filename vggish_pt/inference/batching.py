@@ -14,7 +14,7 @@ from vggish_pt.inference.runners import Pass, compute, make_lane, plain
 
 if TYPE_CHECKING:
     from vggish_pt.inference.settings import EmbedSettings
-    from vggish_pt.model import VGGish
+    from vggish_pt.nn.extractor import Extractor
 
 DEFAULT_BATCH_SIZE = 256
 
@@ -45,7 +45,7 @@ class Batch:
         settings: what decides the numbers, and the size of a pass once the first few are done.
     """
 
-    def __init__(self, models: VGGish | Sequence[VGGish], settings: EmbedSettings) -> None:
+    def __init__(self, models: Extractor | Sequence[Extractor], settings: EmbedSettings) -> None:
         self._models = list(models) if isinstance(models, Sequence) else [models]
         self._settings = settings
         self._largest = settings.batch_size or DEFAULT_BATCH_SIZE

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vggish_pt.errors import SettingsError
+from vggish_pt.inference.settings import check_precision
 
 if TYPE_CHECKING:
     import torch
 
-    from vggish_pt.model import VGGish
+    from vggish_pt.nn.extractor import Extractor
+
+Model = TypeVar("Model", bound="Extractor")
 
 _NAME = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
 _LIST = re.compile(r"cuda:all|cuda:[0-9]{1,3}(,cuda:[0-9]{1,3})+")
@@ -84,7 +87,7 @@ def choose_devices(name: str) -> list[torch.device]:
     return [choose_device(one) for one in name.split(",")]
 
 
-def replicas(model: VGGish, devices: Sequence[torch.device]) -> list[VGGish]:
+def replicas(model: Model, devices: Sequence[torch.device]) -> list[Model]:
     """The same model on each of several devices, for :func:`vggish_pt.inference.pipeline.embed_items`.
 
     Args:
@@ -92,6 +95,29 @@ def replicas(model: VGGish, devices: Sequence[torch.device]) -> list[VGGish]:
         devices: where to.
     """
     return [model.to(devices[0]), *(copy.deepcopy(model).to(device) for device in devices[1:])]
+
+
+def set_precision(model: Model, precision: str) -> Model:
+    """Makes a model compute in a precision.
+
+    Args:
+        model: where it shall compute. It is changed.
+        precision: "fp32"; "tf32": float32 whose products have 10 bits of mantissa, on CUDA devices from Ampere on;
+            "bf16".
+
+    Returns:
+        The model.
+
+    Raises:
+        SettingsError: no such precision, or TF32 elsewhere than on a CUDA device.
+    """
+    import torch
+
+    check_precision(precision)
+    if precision == "tf32" and model.device.type != "cuda":
+        raise SettingsError(f"precision tf32 needs a CUDA device, not {model.device}; use fp32 or bf16")
+    model.network.tf32 = precision == "tf32"
+    return model.to(torch.bfloat16) if precision == "bf16" else model
 
 
 def _cuda_devices() -> int:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
     from vggish_pt.audio.clip import Item
-    from vggish_pt.model import VGGish
+    from vggish_pt.nn.extractor import Extractor
 
 # Embeddings that wait, in input order, for those of an input before them. Beyond, no further input is begun.
 _MAX_WAITING_BYTES = 1 << 26
@@ -93,7 +93,7 @@ def use_processes(workers: int, device: torch.device) -> bool:
 
 
 def embed_sources(
-    model: VGGish,
+    model: Extractor,
     sources: Iterable[AudioLike],
     sample_rate: float | None,
     settings: EmbedSettings,
@@ -129,7 +129,7 @@ def embed_sources(
 
 
 def embed_items(
-    model: VGGish | Sequence[VGGish],
+    model: Extractor | Sequence[Extractor],
     items: Iterable[Item],
     settings: EmbedSettings,
     *,
@@ -170,7 +170,7 @@ def embed_items(
 
 
 def _embed_items(
-    models: Sequence[VGGish],
+    models: Sequence[Extractor],
     items: Iterable[Item],
     settings: EmbedSettings,
     workers: int,
@@ -206,7 +206,7 @@ def check_workers(workers: int) -> None:
         raise SettingsError(f"workers must be a whole number from 0 to 256, not {workers!r}")
 
 
-def check_model(model: VGGish, settings: EmbedSettings) -> None:
+def check_model(model: Extractor, settings: EmbedSettings) -> None:
     """Makes sure, before any work is done, that the model and this machine can do what the settings ask.
 
     Raises:
@@ -219,7 +219,7 @@ def check_model(model: VGGish, settings: EmbedSettings) -> None:
 
 
 def _run(
-    models: Sequence[VGGish],
+    models: Sequence[Extractor],
     tasks: Iterable[Task],
     settings: EmbedSettings,
     workers: int,

@@ -18,7 +18,7 @@ from vggish_pt.inference.loading import no_windows
 
 if TYPE_CHECKING:
     from vggish_pt.inference.settings import EmbedSettings
-    from vggish_pt.model import VGGish
+    from vggish_pt.nn.extractor import Extractor
 
 
 class Pass(Protocol):
@@ -48,7 +48,7 @@ class Lane(Protocol):
         """
 
 
-def make_lane(model: VGGish, settings: EmbedSettings) -> Lane:
+def make_lane(model: Extractor, settings: EmbedSettings) -> Lane:
     """The lane for a model where it is.
 
     Args:
@@ -59,7 +59,7 @@ def make_lane(model: VGGish, settings: EmbedSettings) -> Lane:
 
 
 @torch.inference_mode()
-def compute(model: VGGish, settings: EmbedSettings, examples: Tensor) -> Tensor:
+def compute(model: Extractor, settings: EmbedSettings, examples: Tensor) -> Tensor:
     """The model's values for windows (n, 96, 64): (n, ...) on its device."""
     weight = model.network.conv1.weight
     values = model.network.infer(examples.to(weight.device, weight.dtype), settings.layer).float()
@@ -79,7 +79,7 @@ class HostLane:
 
     depth = 0
 
-    def __init__(self, model: VGGish, settings: EmbedSettings) -> None:
+    def __init__(self, model: Extractor, settings: EmbedSettings) -> None:
         self._model = model
         self._settings = settings
 
@@ -113,7 +113,7 @@ class CudaLane:
 
     depth = 2
 
-    def __init__(self, model: VGGish, settings: EmbedSettings) -> None:
+    def __init__(self, model: Extractor, settings: EmbedSettings) -> None:
         self._model = model
         self._settings = settings
         self._device = model.device

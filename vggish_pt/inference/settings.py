@@ -15,7 +15,7 @@ Postprocess = Literal["pca", "uint8"]
 """``"pca"``: whitened and clipped to [-2, 2]. ``"uint8"``: that, quantised as the reference does."""
 
 Precision = Literal["fp32", "tf32", "bf16"]
-"""Of the network's arithmetic; see :func:`vggish_pt.nn.precision.set_precision`."""
+"""Of the network's arithmetic; see :func:`vggish_pt.inference.devices.set_precision`."""
 
 MAX_BATCH_SIZE = 1 << 16
 

@@ -25,7 +25,7 @@ from vggish_pt.nn.streaming import ExampleStream
 from vggish_pt.nn.windows import hop_frames, window_times
 
 if TYPE_CHECKING:
-    from vggish_pt.model import VGGish
+    from vggish_pt.nn.extractor import Extractor
 
 Chunk: TypeAlias = "NDArray[Any] | Tensor"
 """Sound that arrived: (T,) or (channels, T), T from 0; floating point in [-1, 1] or integer PCM."""
@@ -64,7 +64,7 @@ class EmbeddingStream:
 
     def __init__(
         self,
-        model: VGGish,
+        model: Extractor,
         sample_rate: float,
         settings: EmbedSettings,
         *,

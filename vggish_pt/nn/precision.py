@@ -4,36 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
-
-from vggish_pt.errors import SettingsError
-from vggish_pt.inference.settings import check_precision
-
-if TYPE_CHECKING:
-    from vggish_pt.model import VGGish
-
-
-def set_precision(model: VGGish, precision: str) -> VGGish:
-    """Makes a model compute in a precision.
-
-    Args:
-        model: where it shall compute. It is changed.
-        precision: "fp32"; "tf32": float32 whose products have 10 bits of mantissa, on CUDA devices from Ampere on;
-            "bf16".
-
-    Returns:
-        The model.
-
-    Raises:
-        SettingsError: no such precision, or TF32 elsewhere than on a CUDA device.
-    """
-    check_precision(precision)
-    if precision == "tf32" and model.device.type != "cuda":
-        raise SettingsError(f"precision tf32 needs a CUDA device, not {model.device}; use fp32 or bf16")
-    model.network.tf32 = precision == "tf32"
-    return model.to(torch.bfloat16) if precision == "bf16" else model
 
 
 @contextmanager

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vggish_pt import constants as c
-from vggish_pt.audio.resample import Waveform
 from vggish_pt.errors import SettingsError
 from vggish_pt.nn.frontend import LogMel
 from vggish_pt.nn.windows import Pad, check_pad, hop_frames, padding
+
+Waveform = NDArray[np.float64]
+"""(T,) float64 samples of one channel at 16 kHz."""
 
 
 class ExampleStream:

@@ -21,7 +21,7 @@ from vggish_pt.pretrained.download import Download, digest_matches, digest_of, f
 from vggish_pt.pretrained.folder import CONFIG_NAME, WEIGHTS_NAME
 
 if TYPE_CHECKING:
-    from vggish_pt.pretrained.registry import Entry, Smoke
+    from vggish_pt.pretrained.entries import Entry, Smoke
 
 CACHE_VARIABLE = "VGGISH_PT_CACHE"
 MIRROR_VARIABLE = "VGGISH_PT_MIRROR"
@@ -156,17 +156,27 @@ def smoke_differences(folder: Path, smoke: Smoke) -> list[str]:
         CheckpointError: the model cannot be read.
     """
     import numpy as np
+    import torch
 
     from vggish_pt.constants import SAMPLE_RATE
-    from vggish_pt.model import VGGish
+    from vggish_pt.nn.frontend import LogMel
+    from vggish_pt.nn.network import Network
+    from vggish_pt.nn.postprocess import Postprocessor
+    from vggish_pt.pretrained.folder import read_model
 
-    model = VGGish.from_pretrained(folder)
+    config, tensors = read_model(folder)
+    parts = {
+        name: {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+        for name in ("network", "postprocess")
+    }
+    network, postprocess = Network(config.fc_width, config.final_relu), Postprocessor(**parts["postprocess"])
+    network.load_state_dict({name: tensor.float() for name, tensor in parts["network"].items()})
     sine = np.sin(2 * np.pi * 1000 / SAMPLE_RATE * np.arange(3 * SAMPLE_RATE))
-    values = model.embed(sine, sample_rate=SAMPLE_RATE).values
+    values = network.infer(LogMel()(torch.from_numpy(sine))).clone()
     embedding = values.numpy().astype(np.float64)
     found = {"embedding_mean": embedding.mean(), "embedding_std": embedding.std()}
-    if model.postprocess.available:
-        quantized = model.postprocess(values, quantize=True).numpy()
+    if postprocess.available:
+        quantized = postprocess(values, quantize=True).numpy()
         found |= {"postprocessed_mean": quantized.mean(), "postprocessed_std": quantized.std()}
     expected = {name: getattr(smoke, name) for name in found}
     return [

@@ -16,8 +16,9 @@ from training_runs import Clip, Killed, history, weights
 from vggish_pt import VGGish
 from vggish_pt.audio.clip import Item
 from vggish_pt.classify import HeadConfig, VGGishClassifier
+from vggish_pt.classify.training.progress import Event
 from vggish_pt.classify.training.settings import AugmentSettings, TrainSettings
-from vggish_pt.classify.training.train import Event, RunOptions, train
+from vggish_pt.classify.training.train import RunOptions, train
 from vggish_pt.errors import AudioError, CheckpointError, OutputError, SettingsError, TrainingError
 
 LABELS = ["high", "low"]

@@ -28,8 +28,8 @@ from folder_runs import (
 )
 
 from vggish_pt.audio.clip import Item
-from vggish_pt.dataset import outcomes as dump
 from vggish_pt.dataset import outputs as output
+from vggish_pt.dataset import writing
 from vggish_pt.dataset.outputs import Failure, Layout, Session
 from vggish_pt.dataset.outputs.part import read_part
 from vggish_pt.errors import OutputError, SettingsError
@@ -438,7 +438,7 @@ def test_single_files_take_results_in_any_order(tmp_path: Path) -> None:
     items = make_items(9)
     outcomes = (outcome(items[i]) for i in (3, 0, 1, 1, 8, 2, 7, 6, 5, 4, 0))
     with output.open_output(tmp_path / "x.parquet", "parquet", LAYOUT) as opened:
-        summary = dump.dump(outcomes, opened, [], lambda _: None)
+        summary = writing.dump(outcomes, opened, [], lambda _: None)
     assert (summary.files, summary.windows, len(summary.failures)) == (8, 24, 1)
     paths = pq.read_table(tmp_path / "x.parquet")["path"].to_pylist()
     assert list(dict.fromkeys(paths)) == [item.path for item in items if not fails(item)]

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from vggish_pt.audio.clip import Item
-from vggish_pt.dataset import outcomes as dump
 from vggish_pt.dataset import outputs as output
+from vggish_pt.dataset import writing
 from vggish_pt.dataset.outcomes import Done
 from vggish_pt.dataset.outputs import Layout, Rows
 from vggish_pt.dataset.outputs.tfrecord import check_items
@@ -31,7 +31,7 @@ def _done(item: Item, windows: int) -> Done:
 
 def _write(path: Path, done: list[Done], columns: Any = None) -> None:
     with output.open_output(path, "tfrecord", Layout((128,), "uint8", METADATA, columns)) as opened:
-        dump.dump(iter(done), opened, [], lambda _: None)
+        writing.dump(iter(done), opened, [], lambda _: None)
 
 
 def test_tensorflow_reads_them(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_other_columns_in_the_other_formats(tmp_path: Path) -> None:
     layout = Layout((128,), "uint8", METADATA, columns)
     for fmt in ("npz", "npy"):
         with output.open_output(tmp_path / f"x.{fmt}", fmt, layout) as opened:  # type: ignore[arg-type]
-            dump.dump(iter(done), opened, [], lambda _: None)
+            writing.dump(iter(done), opened, [], lambda _: None)
     with np.load(tmp_path / "x.npz", allow_pickle=False) as archive:
         assert archive["label"].tolist() == ["größe", "größe", "", ""]
         np.testing.assert_array_equal(archive["fold"], [1, 1, np.nan, np.nan])

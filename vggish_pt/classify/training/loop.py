@@ -33,8 +33,8 @@ from vggish_pt.classify.training.validation import Loss, Validation, figure_name
 from vggish_pt.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
+    from vggish_pt.classify.training.progress import Event
     from vggish_pt.classify.training.run_options import RunOptions
-    from vggish_pt.classify.training.train import Event
 
 
 @dataclass
@@ -391,7 +391,7 @@ class _Loop:
         return cast("VGGishClassifier", self.averaged.module)
 
     def _tell(self, kind: str, **facts: Any) -> None:
-        from vggish_pt.classify.training.train import Event
+        from vggish_pt.classify.training.progress import Event
 
         if self.main:
             self.watch(Event(kind, **facts))

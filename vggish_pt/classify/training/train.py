@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ from vggish_pt.classify.data.augment import require_masks
 from vggish_pt.classify.data.clips import TrainingClips, ValidationClips
 from vggish_pt.classify.model import VGGishClassifier
 from vggish_pt.classify.training.loop import Job, fit
+from vggish_pt.classify.training.progress import Event, Watch
 from vggish_pt.classify.training.run_folder import RunFolder
 from vggish_pt.classify.training.run_options import RunOptions
 from vggish_pt.classify.training.settings import TrainSettings
@@ -39,29 +39,6 @@ class LabelledClip(Protocol):
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of its classes."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """What training tells those who watch it.
-
-    Attributes:
-        kind: "decoding", "head" and "step" (``done`` of ``total``), "unreadable" (``text``), "resumed" and "epoch"
-            (``row``; epoch 0 is the head alone), "stopped" (``text``).
-        done: how many.
-        total: of how many.
-        row: an epoch's row of ``metrics.csv``.
-        text: a sentence.
-    """
-
-    kind: str
-    done: int = 0
-    total: int = 0
-    row: dict[str, Any] = field(default_factory=dict)
-    text: str = ""
-
-
-Watch = Callable[[Event], None]
 
 
 def train(

@@ -194,9 +194,8 @@ def _at(item: Item, place: int) -> Item:
 def _load(job: dict[str, Any], config: bytes, weights: Any) -> VGGish:
     import torch
 
-    from vggish_pt.inference.devices import choose_device
+    from vggish_pt.inference.devices import choose_device, set_precision
     from vggish_pt.model import VGGish
-    from vggish_pt.nn.precision import set_precision
 
     torch.set_num_threads(job["threads"])
     with tempfile.TemporaryDirectory(prefix="vggish_pt-", ignore_cleanup_errors=True) as name:

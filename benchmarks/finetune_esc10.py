@@ -28,7 +28,7 @@ from esc10 import accuracies, clips
 from filelock import FileLock
 
 from vggish_pt import VGGish, VGGishConfig
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.classify import HeadConfig, VGGishClassifier
 from vggish_pt.classify.training.settings import AugmentSettings, TrainSettings
 from vggish_pt.classify.training.train import RunOptions, initialise, train
@@ -68,15 +68,17 @@ COLUMNS = ("arm", "fold", "seed", "accuracy", "seconds")
 
 
 @dataclass(frozen=True)
-class Clip:
-    item: Item
+class LabelledFile:
+    item: Clip
     labels: tuple[str, ...]
 
 
 def measure(arm: str, fold: int, seed: int, paths: list[Path], classes: np.ndarray, folds: np.ndarray) -> float:
     """Accuracy on one fold after training on the others."""
     labels = sorted(set(classes))
-    examples = [Clip(Item(str(p), i), (label,)) for i, (p, label) in enumerate(zip(paths, classes, strict=True))]
+    examples = [
+        LabelledFile(Clip(str(p), i), (label,)) for i, (p, label) in enumerate(zip(paths, classes, strict=True))
+    ]
     settings = replace(RECIPES[arm], seed=seed)
     backbone = None
     if settings.scratch:  # the same network, so as narrow in the layers that the head does not see

@@ -26,11 +26,11 @@ import torch
 from common import RATE, add_weights_option, load_model, print_machine, print_table, spread
 
 from vggish_pt import VGGish, VGGishConfig, VGGishError
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.bench import generated_sound
 from vggish_pt.inference.batching import Batch
 from vggish_pt.inference.loading import Piece, Task, read
-from vggish_pt.inference.pipeline import embed_items
+from vggish_pt.inference.pipeline import embed_clips
 from vggish_pt.inference.processes import read_in_processes
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.utils.prefetch import Ahead, prefetch
@@ -136,8 +136,8 @@ def decoding_alone(way: Way, model: VGGish, paths: list[str], settings: EmbedSet
 
 
 def whole(way: Way, model: VGGish, paths: list[str], settings: EmbedSettings) -> float:
-    items = (Item(path, number) for number, path in enumerate(paths))
-    results = embed_items(
+    items = (Clip(path, number) for number, path in enumerate(paths))
+    results = embed_clips(
         model, items, settings, workers=way.workers, processes=way.processes, ordered=not way.processes
     )
 
@@ -242,12 +242,12 @@ def memory_of(folder: Path, count: int, way: Way, batch_size: int) -> None:
     # A narrow network: its weights are no part of the question, and the convolutions come first.
     model = VGGish(VGGishConfig(fc_width=16)).eval()
     paths = sorted(str(path) for path in folder.glob("*"))[:count]
-    items = (Item(path, number) for number, path in enumerate(paths))
+    items = (Clip(path, number) for number, path in enumerate(paths))
     settings = EmbedSettings(batch_size=batch_size, layer="embedding")
     watch = Watch()
     watch.start()
     done = 0
-    for _, result in embed_items(model, items, settings, workers=way.workers, processes=way.processes, ordered=False):
+    for _, result in embed_clips(model, items, settings, workers=way.workers, processes=way.processes, ordered=False):
         if isinstance(result, VGGishError):
             raise result
         done += 1

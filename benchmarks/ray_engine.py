@@ -25,7 +25,7 @@ import numpy as np
 from common import add_weights_option, load_model, print_machine, print_table, write_clips
 
 from vggish_pt import VGGish
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.engines.ray_actors import encode, pack
 from vggish_pt.dataset.engines.ray_cluster import _ENVIRONMENT
 from vggish_pt.dataset.engines.ray_engine import _outcomes, outcomes_on_ray
@@ -40,7 +40,7 @@ BLOCK, WINDOWS = 256, 10
 
 def driver(options: argparse.Namespace) -> None:
     """What passes through the driver, without a cluster: clips of ten windows, in blocks of 256."""
-    items = [Item(f"/data/audioset/unbalanced/{i:07}.flac", i, columns={"label": "dog"}) for i in range(options.inputs)]
+    items = [Clip(f"/data/audioset/unbalanced/{i:07}.flac", i, columns={"label": "dog"}) for i in range(options.inputs)]
     began = time.perf_counter()
     packed = {i // BLOCK: pack(items[i : i + BLOCK]) for i in range(0, len(items), BLOCK)}
     packing = time.perf_counter() - began
@@ -48,7 +48,7 @@ def driver(options: argparse.Namespace) -> None:
     values = np.random.default_rng(0).standard_normal((WINDOWS, 128)).astype(np.float32)
     times = np.arange(WINDOWS) * 0.96
 
-    def done(item: Item) -> Done:
+    def done(item: Clip) -> Done:
         rows = Rows(item.path, np.arange(WINDOWS, dtype=np.int32), times, times + 0.975, values, item.columns, 10.0)
         return Done(item, rows, WINDOWS, 10.0)
 
@@ -79,8 +79,8 @@ def driver(options: argparse.Namespace) -> None:
     )
 
 
-class Listed(list[Item]):
-    """Items as an output wants them."""
+class Listed(list[Clip]):
+    """Clips as an output wants them."""
 
     segments = False
 
@@ -169,11 +169,11 @@ def _actors() -> list[int]:
     return found
 
 
-def _inputs(folder: Path, options: argparse.Namespace) -> tuple[list[Item], Path, Any]:
+def _inputs(folder: Path, options: argparse.Namespace) -> tuple[list[Clip], Path, Any]:
     (folder / "clips").mkdir()
     paths = write_clips(folder / "clips", options.clips, options.seconds)
     load_model(options.weights).save_pretrained(folder / "model")
-    return [Item(path, i) for i, path in enumerate(paths)], folder / "model", VGGish.from_pretrained(folder / "model")
+    return [Clip(path, i) for i, path in enumerate(paths)], folder / "model", VGGish.from_pretrained(folder / "model")
 
 
 def main() -> None:

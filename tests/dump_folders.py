@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.outcomes import Done
 from vggish_pt.dataset.outputs import Failure, Layout, Rows, Session, open_output, open_run, open_store
 
@@ -33,7 +33,7 @@ def done(
     """A file's embeddings."""
     count = len(values)
     start = np.arange(count) * 0.96 + part.get("start", 0)
-    item = Item(path, index, columns=columns or {}, **part)
+    item = Clip(path, index, columns=columns or {}, **part)
     told = {**item.columns, "segment_start": item.start, "segment_end": item.end}
     seconds = count * 0.96 + 0.015
     rows = Rows(path, np.arange(count, dtype=np.int32), start, start + 0.975, values, told, seconds)
@@ -42,7 +42,7 @@ def done(
 
 def failed(path: str, reason: str = "it is empty", kind: str = "AudioError", index: int = 0) -> Failure:
     """A file that failed."""
-    return Failure(path, reason, kind, Item(path, index))
+    return Failure(path, reason, kind, Clip(path, index))
 
 
 def write_folder(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset import outputs as output
 from vggish_pt.dataset.outcomes import Done
 from vggish_pt.dataset.outputs import Failure, Layout, Rows, Session
@@ -23,11 +23,11 @@ METADATA = {
 LAYOUT = Layout((128,), "float32", METADATA)
 
 
-def make_items(count: int, first: int = 0, **more: Any) -> list[Item]:
-    return [Item(f"größe/{first + i:04d}.wav", i, **more) for i in range(count)]
+def make_items(count: int, first: int = 0, **more: Any) -> list[Clip]:
+    return [Clip(f"größe/{first + i:04d}.wav", i, **more) for i in range(count)]
 
 
-def done(item: Item, windows: int = 3) -> Done:
+def done(item: Clip, windows: int = 3) -> Done:
     seed = int.from_bytes(item.key[:4], "little")
     values = np.random.default_rng(seed).standard_normal((windows, 128)).astype(np.float32)
     window = np.arange(windows, dtype=np.int32)
@@ -36,11 +36,11 @@ def done(item: Item, windows: int = 3) -> Done:
     return Done(item, made, windows, made.duration)
 
 
-def fails(item: Item) -> bool:
+def fails(item: Clip) -> bool:
     return item.path.endswith("7.wav")
 
 
-def outcome(item: Item, *, broken: Callable[[Item], bool] = fails) -> Any:
+def outcome(item: Clip, *, broken: Callable[[Clip], bool] = fails) -> Any:
     return Failure(item.path, "broken", "AudioError", item) if broken(item) else done(item)
 
 
@@ -50,14 +50,14 @@ class Killed(BaseException):
 
 def run(
     folder: Path | str,
-    items: Sequence[Item],
+    items: Sequence[Clip],
     *,
     layout: Layout = LAYOUT,
     stop: int | None = None,
     failures: Sequence[Failure] = (),
     retry_errors: bool = False,
-    broken: Callable[[Item], bool] = fails,
-    order: Callable[[Iterable[Item]], Iterable[Item]] = list,
+    broken: Callable[[Clip], bool] = fails,
+    order: Callable[[Iterable[Clip]], Iterable[Clip]] = list,
     **options: Any,
 ) -> list[str]:
     """Runs; returns the paths that were done."""
@@ -89,7 +89,7 @@ def rows(folder: Path) -> dict[tuple[str, int], list[float]]:
     return found
 
 
-def expected(items: Iterable[Item]) -> dict[tuple[str, int], list[float]]:
+def expected(items: Iterable[Clip]) -> dict[tuple[str, int], list[float]]:
     all_done = [done(item) for item in items if not fails(item)]
     return {(each.item.path, i): row for each in all_done for i, row in enumerate(each.rows.embedding.tolist())}
 

@@ -6,12 +6,12 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 
 
 @dataclass(frozen=True)
-class Clip:
-    item: Item
+class LabelledFile:
+    item: Clip
     labels: tuple[str, ...]
 
 

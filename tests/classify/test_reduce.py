@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.classify import HeadConfig, VGGishClassifier
-from vggish_pt.inference.pipeline import embed_items
+from vggish_pt.inference.pipeline import embed_clips
 from vggish_pt.inference.settings import EmbedSettings
 
 
@@ -45,7 +45,7 @@ def test_items_are_reduced_as_they_come(small_model, rng, tmp_path):
         return values[:, :2]
 
     settings = EmbedSettings(batch_size=2)
-    ((_, found),) = embed_items(small_model, [Item(str(tmp_path / "a.wav"))], settings, reduce=reduce)
+    ((_, found),) = embed_clips(small_model, [Clip(str(tmp_path / "a.wav"))], settings, reduce=reduce)
     expected = small_model.embed(tmp_path / "a.wav").values
     assert seen == [2, 2, 1]
     np.testing.assert_allclose(found.values, expected[:, :2], atol=1e-5)

@@ -44,13 +44,13 @@ def expected(sounds: Path, small_model: Any) -> float:
 @pytest.fixture(scope="module")
 def dumps(sounds: Path, small_model: Any, small_folder: Path) -> dict[str, Path]:
     """`b` in each of embed's formats, and without names of files."""
-    from vggish_pt.audio.clip import Item
+    from vggish_pt.audio.clip import Clip
     from vggish_pt.dataset import outputs as output
     from vggish_pt.dataset.outcomes import outcomes as outcomes_of
     from vggish_pt.dataset.writing import dump, fill
     from vggish_pt.inference.settings import EmbedSettings
 
-    items = [Item(str(path), place) for place, path in enumerate(sorted((sounds / "b").iterdir()))]
+    items = [Clip(str(path), place) for place, path in enumerate(sorted((sounds / "b").iterdir()))]
     layout = dump.layout(small_model, EmbedSettings(), folder=small_folder)
     found = {}
     for name in ("b.parquet", "folder", "b.npz", "b.npy", "bare.npy"):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.cli.inspect import _examine
 
 Cli = Callable[..., Any]
@@ -129,7 +129,7 @@ def test_windows_are_those_of_embed(small_model: Any, tmp_path: Path) -> None:
         path = tmp_path / "x.wav"
         _clip(path, frames / rate, rate)
         for hop, pad in ((0.96, "short"), (0.25, "tail"), (2.0, "drop")):
-            report = _examine(Item(str(path)), hop, pad, False)  # type: ignore[arg-type]
+            report = _examine(Clip(str(path)), hop, pad, False)  # type: ignore[arg-type]
             assert report.windows == len(small_model.embed(path, hop=hop, pad=pad)), (rate, frames, hop, pad)
 
 

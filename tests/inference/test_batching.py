@@ -9,11 +9,11 @@ import time
 import pytest
 import torch
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.inference import batching as batch_module
 from vggish_pt.inference.batching import Batch
 from vggish_pt.inference.devices import replicas
-from vggish_pt.inference.pipeline import embed_items
+from vggish_pt.inference.pipeline import embed_clips
 from vggish_pt.inference.runners import HostLane, compute
 from vggish_pt.inference.settings import EmbedSettings
 
@@ -177,11 +177,11 @@ def test_passes_grow_until_they_have_their_size(small_model, monkeypatch, batch_
 def test_items_on_several_devices(small_model, rng):
     import worker_openers
 
-    items = [Item(str(i), i, worker_openers.wav(1 + i, i)) for i in range(4)]
+    items = [Clip(str(i), i, worker_openers.wav(1 + i, i)) for i in range(4)]
     settings = EmbedSettings(batch_size=3)
     models = replicas(copy.deepcopy(small_model), [torch.device("cpu")] * 2)
     for (_, a), (_, b) in zip(
-        embed_items(small_model, items, settings), embed_items(models, items, settings), strict=True
+        embed_clips(small_model, items, settings), embed_clips(models, items, settings), strict=True
     ):
         assert torch.equal(a.values, b.values)
 

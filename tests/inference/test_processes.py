@@ -17,11 +17,11 @@ import soundfile as sf
 import torch
 from worker_openers import Counting, Deadly, Failing, Sound, Waiting, Warning_, wav
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.errors import AudioError, AudioWarning, SettingsError, WorkerError
 from vggish_pt.inference import pipeline as embedding
 from vggish_pt.inference.loading import Piece, Task, read
-from vggish_pt.inference.pipeline import Embeddings, embed_items, use_processes
+from vggish_pt.inference.pipeline import Embeddings, embed_clips, use_processes
 from vggish_pt.inference.processes import read_in_processes
 from vggish_pt.inference.processes.wire import MAX_WINDOWS, as_piece, messages, receive_message, send_message
 from vggish_pt.inference.settings import EmbedSettings
@@ -70,17 +70,17 @@ def test_the_same_bits_as_threads_and_none(small_model, tmp_path):
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"RIFF")
     items = [
-        Item(str(path), 0),
-        Item("bytes", 1, wav(3, 1, 8_000)),
-        Item(str(bad), 2),
-        Item("opener", 3, Sound(wav(12, 2, 48_000))),
-        Item("part", 4, str(path), start=1.5, end=4.25),
-        Item("short", 5, wav(0.1, 3)),
-        Item(str(tmp_path / "missing"), 6),
+        Clip(str(path), 0),
+        Clip("bytes", 1, wav(3, 1, 8_000)),
+        Clip(str(bad), 2),
+        Clip("opener", 3, Sound(wav(12, 2, 48_000))),
+        Clip("part", 4, str(path), start=1.5, end=4.25),
+        Clip("short", 5, wav(0.1, 3)),
+        Clip(str(tmp_path / "missing"), 6),
     ]
     settings = EmbedSettings(hop=0.48, batch_size=7)
     none, threads, processes = (
-        list(embed_items(small_model, items, settings, workers=workers, processes=processes))
+        list(embed_clips(small_model, items, settings, workers=workers, processes=processes))
         for workers, processes in ((0, True), (2, False), (2, True))
     )
     for (item, a), (_, b), (other, d) in zip(none, threads, processes, strict=True):
@@ -152,10 +152,10 @@ def test_pieces_of_several_sources_come_in_turn(small_model, tmp_path):
 def test_out_of_order_results_do_not_wait(small_model, tmp_path):
     gate = tmp_path / "gate"
     waiting = Waiting(wav(2), tmp_path / "pid", gate)
-    items = [Item("slow", 0, waiting), *(Item(str(i), i, wav(2, i)) for i in range(1, 9))]
+    items = [Clip("slow", 0, waiting), *(Clip(str(i), i, wav(2, i)) for i in range(1, 9))]
     settings = EmbedSettings(batch_size=2)
     order: list[int] = []
-    for item, _ in embed_items(small_model, items, settings, workers=2, processes=True, ordered=False):
+    for item, _ in embed_clips(small_model, items, settings, workers=2, processes=True, ordered=False):
         order.append(item.index)
         if len(order) == 8:
             gate.touch()
@@ -169,7 +169,7 @@ def test_results_that_wait_for_an_earlier_one_are_bounded(small_model, tmp_path,
     def items():
         for i in range(60):
             pulled.append(i)
-            yield Item(str(i), i, wav(1, i) if i else Waiting(wav(1), tmp_path / "pid", gate))
+            yield Clip(str(i), i, wav(1, i) if i else Waiting(wav(1), tmp_path / "pid", gate))
 
     def open_gate():
         before, quiet = -1, 0
@@ -183,7 +183,7 @@ def test_results_that_wait_for_an_earlier_one_are_bounded(small_model, tmp_path,
     seen: list[int] = []
     watch = threading.Thread(target=open_gate, daemon=True)
     watch.start()
-    results = embed_items(small_model, items(), EmbedSettings(batch_size=1), workers=2, processes=True)
+    results = embed_clips(small_model, items(), EmbedSettings(batch_size=1), workers=2, processes=True)
     assert [item.index for item, _ in results] == list(range(60))
     assert seen[0] < 20  # 5 may be open, and 4 results are beyond the bound
 
@@ -191,9 +191,9 @@ def test_results_that_wait_for_an_earlier_one_are_bounded(small_model, tmp_path,
 @pytest.mark.parametrize("how", ["SIGSEGV", "exit"])
 def test_a_deadly_file_costs_only_itself(small_model, tmp_path, how):
     log = tmp_path / "log"
-    items = [Item(str(i), i, wav(2, i)) for i in range(6)]
-    items.insert(2, Item("deadly.wav", 9, Deadly(wav(2), log, how)))
-    results = _by_path(embed_items(small_model, items, EmbedSettings(), workers=2, processes=True, ordered=False))
+    items = [Clip(str(i), i, wav(2, i)) for i in range(6)]
+    items.insert(2, Clip("deadly.wav", 9, Deadly(wav(2), log, how)))
+    results = _by_path(embed_clips(small_model, items, EmbedSettings(), workers=2, processes=True, ordered=False))
     error = results.pop("deadly.wav")
     assert isinstance(error, AudioError)
     ended = "exit code 7" if how == "exit" else "SIGSEGV"
@@ -221,18 +221,18 @@ def test_what_openers_do(small_model, tmp_path):
         pass
 
     items = [
-        Item("fails", 0, Failing()),
-        Item("local", 1, Local(wav(1))),
-        Item("warns", 2, Warning_(wav(1))),
-        Item("fine", 3, wav(1)),
+        Clip("fails", 0, Failing()),
+        Clip("local", 1, Local(wav(1))),
+        Clip("warns", 2, Warning_(wav(1))),
+        Clip("fine", 3, wav(1)),
     ]
     with pytest.warns(AudioWarning, match="loud"):
-        results = _by_path(embed_items(small_model, items, EmbedSettings(), workers=1, processes=True))
+        results = _by_path(embed_clips(small_model, items, EmbedSettings(), workers=1, processes=True))
     assert str(results["fails"]) == "fails: cannot be read (KeyError: 'no such object\\nin the store')"
     assert str(results["local"]).startswith("local: cannot be sent to a worker process (")
     assert len(results["warns"]) == len(results["fine"]) == 1
     with pytest.warns(AudioWarning, match="loud"):
-        threads = _by_path(embed_items(small_model, items, EmbedSettings(), workers=1))
+        threads = _by_path(embed_clips(small_model, items, EmbedSettings(), workers=1))
     assert str(threads["fails"]) == str(results["fails"])
 
 
@@ -294,9 +294,9 @@ def test_errors_of_the_callers_iterable_come_last(small_model):
 
 
 def test_closing_half_way_ends_all_workers(small_model, tmp_path):
-    items = [Item(str(i), i, Waiting(wav(1), tmp_path / f"pid{i}", tmp_path / "never")) for i in range(2)]
-    results = embed_items(
-        small_model, [Item("a", 9, wav(5)), *items], EmbedSettings(batch_size=1), workers=2, processes=True
+    items = [Clip(str(i), i, Waiting(wav(1), tmp_path / f"pid{i}", tmp_path / "never")) for i in range(2)]
+    results = embed_clips(
+        small_model, [Clip("a", 9, wav(5)), *items], EmbedSettings(batch_size=1), workers=2, processes=True
     )
     next(results)
     assert 1 <= len(_children()) <= 2
@@ -335,8 +335,8 @@ def test_when_processes_are_chosen():
 SCRIPT = """
 import sys
 from vggish_pt import VGGish
-from vggish_pt.inference.pipeline import embed_items
-from vggish_pt.audio.clip import Item
+from vggish_pt.inference.pipeline import embed_clips
+from vggish_pt.audio.clip import Clip
 from vggish_pt.inference.settings import EmbedSettings
 from worker_openers import Waiting, wav
 from pathlib import Path
@@ -344,8 +344,8 @@ from pathlib import Path
 print("the script runs", flush=True)
 folder = Path(sys.argv[2])
 model = VGGish.from_pretrained(sys.argv[1])
-items = [Item("a", 0, wav(2)), *(Item("b", i, Waiting(wav(2), folder / f"pid{i}", folder / "gate")) for i in (1, 2))]
-for item, result in embed_items(model, items, EmbedSettings(batch_size=1), workers=2, processes=True):
+items = [Clip("a", 0, wav(2)), *(Clip("b", i, Waiting(wav(2), folder / f"pid{i}", folder / "gate")) for i in (1, 2))]
+for item, result in embed_clips(model, items, EmbedSettings(batch_size=1), workers=2, processes=True):
     print(item.path, len(result), flush=True)
 """
 

@@ -22,8 +22,8 @@ from audio_files import decode, encode, samples
 from loopback import Answer, Server, closed_port, in_turn, s3_server, send, status
 from tar_files import tar
 
-from vggish_pt.audio.clip import Item
-from vggish_pt.dataset.inputs import Items, find_items
+from vggish_pt.audio.clip import Clip
+from vggish_pt.dataset.inputs import Clips, find_clips
 from vggish_pt.errors import AudioError
 from vggish_pt.utils import remote
 from vggish_pt.utils.remote import RemoteFile, beside, is_address, open_address, shown
@@ -34,12 +34,12 @@ WAV = encode("s16.wav", PCM, RATE)
 EXPECTED = PCM[0] / 32768
 
 
-def sound(item: Item) -> np.ndarray:
+def sound(item: Clip) -> np.ndarray:
     again: Any = pickle.loads(pickle.dumps(item))  # noqa: S301 (our own; as it goes to a worker)
     return decode(again.source, name=again.path, start=again.start, end=again.end)
 
 
-def failures(found: Items) -> list[str]:
+def failures(found: Clips) -> list[str]:
     return [str(error) for _, error in found.failures]
 
 
@@ -112,12 +112,12 @@ def memory() -> Iterator[Any]:
 def test_memory(memory: Any) -> None:
     for name in ("d/a.wav", "d/sub/b.flac", "d/notes.txt", "e.wav"):
         memory.pipe_file(f"/{name}", WAV)
-    found = find_items(["memory://d", "memory://e.wav", "memory://d/*.wav", "memory://d/", "memory://none/*.wav"])
+    found = find_clips(["memory://d", "memory://e.wav", "memory://d/*.wav", "memory://d/", "memory://none/*.wav"])
     assert [item.path for item in found] == ["memory://d/a.wav", "memory://d/sub/b.flac", "memory://e.wav"]
     assert failures(found) == ["memory://none/*.wav: matches no audio file"]
     assert (found.passed_over, found.repeated) == (2, 3)
     assert np.array_equal(sound(next(iter(found))), EXPECTED)
-    lost = next(iter(find_items(["memory://gone.wav"])))
+    lost = next(iter(find_clips(["memory://gone.wav"])))
     with pytest.raises(AudioError, match=r"^memory://gone\.wav: no such file$"):
         sound(lost)
 
@@ -131,7 +131,7 @@ def test_kinds_of_inputs_at_addresses(memory: Any, tmp_path: Path) -> None:
     memory.pipe_file("/d/h.parquet", sink.getvalue())
     local = tmp_path / "m.jsonl"
     local.write_text('{"path": "memory://d/a.wav"}\n{"path": "foo://a.wav"}\n')
-    found = find_items(["memory://d/m.csv", "memory://d/s-{0..1}.tar", "memory://d/h.parquet", str(local)])
+    found = find_clips(["memory://d/m.csv", "memory://d/s-{0..1}.tar", "memory://d/h.parquet", str(local)])
     assert [(item.path, dict(item.columns)) for item in found] == [
         ("a.wav", {"label": "dog"}),
         ("memory://d/s-0.tar::x.wav", {"cls": "7"}),
@@ -165,7 +165,7 @@ def test_large_files_are_read_in_blocks(memory: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_a_kind_of_address_that_is_not_known() -> None:
-    found = find_items(["foo://bucket/a.wav"])
+    found = find_clips(["foo://bucket/a.wav"])
     assert failures(found) == ["foo://bucket/a.wav: fsspec knows no addresses that begin with foo://"]
 
 
@@ -179,10 +179,10 @@ def test_a_library_that_is_missing(tmp_path: Path, address: str, module: str, ex
         import sys
         sys.modules[{module!r}] = None
         from vggish_pt.errors import MissingDependencyError
-        from vggish_pt.dataset.inputs import find_items
+        from vggish_pt.dataset.inputs import find_clips
         for name in ({address!r}, {str(tmp_path / "m.csv")!r}):
             try:
-                find_items([name])
+                find_clips([name])
             except MissingDependencyError as error:
                 print(error)
     """
@@ -244,7 +244,7 @@ def server() -> Iterator[Server]:
 
 def test_http(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.routes = {"/a.wav": ranged(WAV), "/unsized.wav": unsized(WAV), "/deaf.wav": deaf(WAV)}
-    found = list(find_items([f"{server.url}/{name}.wav" for name in ("a", "unsized", "deaf")]))
+    found = list(find_clips([f"{server.url}/{name}.wav" for name in ("a", "unsized", "deaf")]))
     assert server.requests == []  # nothing is asked before it is needed
     for item in found:
         assert np.array_equal(sound(item), EXPECTED)
@@ -273,7 +273,7 @@ def test_http_folders_manifests_and_tars(server: Server) -> None:
         "/d/s.tar": ranged(tar(("x.wav", WAV), ("y.wav", WAV))),
     }
     url = f"{server.url}/d"
-    found = find_items([f"{url}/", f"{url}/m.csv?v=1&token=secret", f"{url}/s.tar?token=secret"])
+    found = find_clips([f"{url}/", f"{url}/m.csv?v=1&token=secret", f"{url}/s.tar?token=secret"])
     assert [item.path for item in found] == [
         *(f"{url}/a.wav", "a.wav", f"{url}/s.tar::x.wav", f"{url}/s.tar::y.wav"),
     ]
@@ -291,11 +291,11 @@ def test_http_errors(server: Server, quick: None) -> None:
         refused: "cannot be reached or read (ClientConnectorError: ",
     }
     for address, reason in reasons.items():
-        item = next(iter(find_items([address])))
+        item = next(iter(find_clips([address])))
         with pytest.raises(AudioError) as caught:
             sound(item)
         assert str(caught.value).startswith(f"{address}: {reason}")
-    assert failures(find_items([f"{server.url}/404.tar"])) == [f"{server.url}/404.tar: no such file"]
+    assert failures(find_clips([f"{server.url}/404.tar"])) == [f"{server.url}/404.tar: no such file"]
     assert server.count("/404.wav") + server.count("/403.wav") <= 4  # not tried again
 
 
@@ -318,18 +318,18 @@ def test_http_is_tried_again(server: Server, quick: None) -> None:
             (ranged(WAV) if handler.command == "HEAD" else bodies)(handler)
 
         server.routes = {"/a.wav": answer}
-        assert np.array_equal(sound(next(iter(find_items([f"{server.url}/a.wav"])))), EXPECTED)
+        assert np.array_equal(sound(next(iter(find_clips([f"{server.url}/a.wav"])))), EXPECTED)
 
 
 def test_credentials_stay_out_of_outputs_and_errors(server: Server, quick: None) -> None:
     server.routes = {"/a.wav": ranged(WAV), "/500.wav": status(500)}
     host = server.url.removeprefix("http://")
     address = f"http://me:hunter2@{host}/a.wav?X-Amz-Signature=hunter3"
-    item = next(iter(find_items([address])))
+    item = next(iter(find_clips([address])))
     assert item.path == f"http://{host}/a.wav"
     assert np.array_equal(sound(item), EXPECTED)
     for bad in ("404.wav", "500.wav", "x.tar", "m.csv"):
-        found = find_items([f"http://me:hunter2@{host}/{bad}?X-Amz-Signature=hunter3"])
+        found = find_clips([f"http://me:hunter2@{host}/{bad}?X-Amz-Signature=hunter3"])
         texts = [f"{error} {error!r}" for _, error in found.failures] + [name for name, _ in found.failures]
         for item in found:
             with pytest.raises(AudioError) as caught:
@@ -364,7 +364,7 @@ def s3() -> Iterator[Any]:
 
 
 def test_s3(s3: Any) -> None:
-    found = find_items(["s3://bucket/d", "s3://bucket/d/*.wav", "s3://bucket/m.csv", "s3://bucket/s-{000..001}.tar"])
+    found = find_clips(["s3://bucket/d", "s3://bucket/d/*.wav", "s3://bucket/m.csv", "s3://bucket/s-{000..001}.tar"])
     assert [(item.path, {k: v for k, v in item.columns.items() if v}) for item in found] == [
         ("s3://bucket/d/a.wav", {}),
         ("s3://bucket/d/c d.wav", {}),
@@ -381,7 +381,7 @@ def test_s3(s3: Any) -> None:
 
 
 def test_s3_errors(s3: Any, quick: None) -> None:
-    found = find_items(["s3://bucket/gone.wav", "s3://bucket/none/", "s3://nobucket/a.wav", "s3://bucket/none*.tar"])
+    found = find_clips(["s3://bucket/gone.wav", "s3://bucket/none/", "s3://nobucket/a.wav", "s3://bucket/none*.tar"])
     assert failures(found) == [
         "s3://bucket/none/: holds no audio file",
         "s3://bucket/none*.tar: matches no audio file",
@@ -392,7 +392,7 @@ def test_s3_errors(s3: Any, quick: None) -> None:
 
 
 def test_s3_in_a_process_of_its_own(s3: Any, tmp_path: Path) -> None:
-    (tmp_path / "items").write_bytes(pickle.dumps(list(find_items(["s3://bucket/d/a.wav", "s3://bucket/s-000.tar"]))))
+    (tmp_path / "items").write_bytes(pickle.dumps(list(find_clips(["s3://bucket/d/a.wav", "s3://bucket/s-000.tar"]))))
     code = "import pickle, sys; from vggish_pt.audio import open_audio\n" \
         "for item in pickle.load(open(sys.argv[1], 'rb')):\n" \
         "    with open_audio(item.source) as audio: print(sum(map(len, audio.blocks())))"  # fmt: skip

@@ -29,7 +29,7 @@ class Opener(Protocol):
 
 
 @dataclass(frozen=True)
-class Item:
+class Clip:
     """One input.
 
     Attributes:

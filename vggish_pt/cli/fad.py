@@ -207,13 +207,13 @@ def _load(weights: str, device: str, settings: EmbedSettings) -> tuple[VGGish, d
 def _embed(
     model: VGGish, inputs: Inputs, settings: EmbedSettings, workers: int, side: Sample, progress: Progress
 ) -> list[Failure]:
-    from vggish_pt.audio.clip import Item
+    from vggish_pt.audio.clip import Clip
     from vggish_pt.dataset import outcomes as dump
 
     failures = [dump.failure(name, error) for name, error in inputs.failures]
     for failure in failures:
         progress.fail(failure)
-    items = [Item(path, place) for place, path in enumerate(inputs.files)]
+    items = [Clip(path, place) for place, path in enumerate(inputs.files)]
     for outcome in dump.outcomes(model, items, settings, workers=workers):
         if len(inputs.files) == 1 and not isinstance(outcome, dump.Done):
             raise AudioError(f"{outcome.path}: {outcome.reason}", outcome.path)

@@ -13,7 +13,7 @@ from vggish_pt.errors import VGGishError
 from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
-    from vggish_pt.audio.clip import Item
+    from vggish_pt.audio.clip import Clip
     from vggish_pt.nn.windows import Pad
 
 
@@ -68,12 +68,12 @@ def inspect(
 
     Files are decoded to their end, so that what is said is true even where their headers are not.
     """
-    from vggish_pt.dataset.inputs import find_items
+    from vggish_pt.dataset.inputs import find_clips
     from vggish_pt.nn.windows import check_pad, hop_frames
 
     hop_frames(hop)
     mode = check_pad(pad)
-    found = find_items(files)
+    found = find_clips(files)
     for _, error in found.failures:
         _print_failure(error)
     done = 0
@@ -94,7 +94,7 @@ def _print_failure(error: VGGishError) -> None:
     typer.echo(f"vggish-pt: {one_line(error)}", err=True)
 
 
-def _examine(item: Item, hop: float, pad: Pad, allow_truncated: bool) -> _Report:
+def _examine(item: Clip, hop: float, pad: Pad, allow_truncated: bool) -> _Report:
     from vggish_pt import constants as c
     from vggish_pt.audio import display_name, open_audio
     from vggish_pt.audio.clip import path_text

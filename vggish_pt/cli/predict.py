@@ -13,7 +13,7 @@ from vggish_pt.cli.options import AllowTruncated, BatchSize, Device, Run, Thread
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
 
 if TYPE_CHECKING:
-    from vggish_pt.audio.clip import Item
+    from vggish_pt.audio.clip import Clip
     from vggish_pt.classify.evaluation.events import EventSettings
     from vggish_pt.classify.evaluation.figure_folder import PictureFolder
     from vggish_pt.classify.evaluation.predict import Classifier
@@ -130,11 +130,11 @@ def predict(
     from vggish_pt.cli.progress import Progress
     from vggish_pt.dataset import outcomes as dump
     from vggish_pt.dataset import outputs as output
-    from vggish_pt.dataset.inputs import find_items
+    from vggish_pt.dataset.inputs import find_clips
     from vggish_pt.dataset.outputs.record import Counts
 
     folder = hub.resolve(run)
-    items = find_items(inputs)
+    items = find_clips(inputs)
     failures = [dump.failure(name, error) for name, error in items.failures]
     done = 0
     with Progress(enabled=not quiet) as progress:
@@ -217,7 +217,7 @@ def _pictures(folder: Path | None, overwrite: bool) -> PictureFolder | None:
 def _draw(
     pictures: PictureFolder,
     classifier: Classifier,
-    item: Item,
+    item: Clip,
     prediction: Prediction,
     event_settings: EventSettings,
     allow_truncated: bool,

@@ -22,7 +22,7 @@ from vggish_pt.inference.devices import check_device_name
 from vggish_pt.inference.settings import EmbedSettings, check_precision
 
 if TYPE_CHECKING:
-    from vggish_pt.dataset.inputs import Items
+    from vggish_pt.dataset.inputs import Clips
     from vggish_pt.model import VGGish
 
 Engine = Literal["local", "ray"]
@@ -36,7 +36,7 @@ class Job:
     """What is to be done.
 
     Attributes:
-        named: files, folders, patterns and so on, as :func:`vggish_pt.dataset.inputs.find_items` takes them.
+        named: files, folders, patterns and so on, as :func:`vggish_pt.dataset.inputs.find_clips` takes them.
         out: file, folder, or address of a folder.
         settings: what decides the numbers.
         weights: name, folder or Hub repository.
@@ -141,12 +141,12 @@ def run(job: Job, watcher: Watcher) -> Result:
     Raises:
         VGGishError: what prevents it as a whole. An input that fails does not.
     """
-    from vggish_pt.dataset.inputs import find_items
+    from vggish_pt.dataset.inputs import find_clips
     from vggish_pt.pretrained import registry
 
     # All that can be wrong is found out before torch loads and before the first file is read.
     output.check_output(job.out, job.format, overwrite=job.overwrite)
-    items = find_items(job.named)
+    items = find_clips(job.named)
     failures = [dump.failure(name, error) for name, error in items.failures]
     for failure in failures:
         watcher.fail(failure)
@@ -156,9 +156,9 @@ def run(job: Job, watcher: Watcher) -> Result:
         _record_failures(job, failures)
         return Result(0, 0, len(failures), output.errors_path(job.out, job.format))
     if job.format == "tfrecord":
-        from vggish_pt.dataset.outputs.tfrecord import check_items
+        from vggish_pt.dataset.outputs.tfrecord import check_clips
 
-        check_items(items)
+        check_clips(items)
     folder = registry.resolve(job.weights)
     models = _load(folder, job)
     layout = dump.layout(
@@ -192,7 +192,7 @@ def _fill(
     job: Job,
     models: list[VGGish],
     weights: Path,
-    items: Items,
+    items: Clips,
     failures: list[Failure],
     layout: Layout,
     watcher: Watcher,
@@ -231,7 +231,7 @@ def _fill(
 
 
 def _outcomes(
-    job: Job, models: list[VGGish], weights: Path, items: Items | Pending, *, ordered: bool
+    job: Job, models: list[VGGish], weights: Path, items: Clips | Pending, *, ordered: bool
 ) -> Iterator[Outcome]:
     if job.engine == "ray":
         from vggish_pt.dataset.engines.ray_engine import outcomes_on_ray

@@ -16,7 +16,7 @@ import numpy as np
 
 from vggish_pt import constants as c
 from vggish_pt.audio import display_name
-from vggish_pt.audio.clip import Item, path_text
+from vggish_pt.audio.clip import Clip, path_text
 from vggish_pt.dataset.schema import RESERVED, Failure, Layout, Rows
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
 from vggish_pt.inference.settings import EmbedSettings
@@ -42,7 +42,7 @@ class Done:
         duration: seconds of audio.
     """
 
-    item: Item
+    item: Clip
     rows: Rows
     windows: int
     duration: float
@@ -62,7 +62,7 @@ def check_pool(pool: str) -> Pool:
     return cast("Pool", pool)
 
 
-def failure(path: str, error: VGGishError, item: Item | None = None) -> Failure:
+def failure(path: str, error: VGGishError, item: Clip | None = None) -> Failure:
     """What is recorded of an input, or of a name that led to none, that failed."""
     reason = str(error).removeprefix(f"{display_name(path)}: ")
     return Failure(path_text(path), reason, type(error).__name__, item)
@@ -70,7 +70,7 @@ def failure(path: str, error: VGGishError, item: Item | None = None) -> Failure:
 
 def outcomes(
     model: VGGish | Sequence[VGGish],
-    items: Iterable[Item],
+    items: Iterable[Clip],
     settings: EmbedSettings,
     *,
     pool: Pool = "none",
@@ -86,7 +86,7 @@ def outcomes(
         settings: what decides the numbers.
         pool: whether a row is a window or a whole input.
         workers: threads or processes that read ahead; 0 for none.
-        processes: which of these; None chooses. See :func:`vggish_pt.inference.pipeline.embed_items`.
+        processes: which of these; None chooses. See :func:`vggish_pt.inference.pipeline.embed_clips`.
         ordered: True gives outcomes in the order of the items; False, as soon as they are complete.
 
     Yields:
@@ -96,15 +96,15 @@ def outcomes(
         SettingsError: settings that do not fit the model.
         WorkerError: worker processes cannot be started.
     """
-    from vggish_pt.inference.pipeline import embed_items
+    from vggish_pt.inference.pipeline import embed_clips
 
-    results = embed_items(model, items, settings, workers=workers, processes=processes, ordered=ordered)
+    results = embed_clips(model, items, settings, workers=workers, processes=processes, ordered=ordered)
     with closing(results):
         for item, result in results:
             yield outcome(item, result, settings, pool)
 
 
-def outcome(item: Item, result: Embeddings | VGGishError, settings: EmbedSettings, pool: Pool) -> Outcome:
+def outcome(item: Clip, result: Embeddings | VGGishError, settings: EmbedSettings, pool: Pool) -> Outcome:
     """What becomes of an input: its embeddings or its error as an output takes them."""
     if isinstance(result, VGGishError):
         return failure(item.path, result, item)
@@ -114,7 +114,7 @@ def outcome(item: Item, result: Embeddings | VGGishError, settings: EmbedSetting
     return Done(item, _rows(item, result, pool), len(result), result.duration)
 
 
-def _rows(item: Item, result: Embeddings, pool: Pool) -> Rows:
+def _rows(item: Clip, result: Embeddings, pool: Pool) -> Rows:
     values, start, end = result.values.numpy(), result.start.numpy(), result.end.numpy()
     if pool == "mean":
         values = values.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
@@ -123,7 +123,7 @@ def _rows(item: Item, result: Embeddings, pool: Pool) -> Rows:
     return Rows(path_text(item.path), window, start, end, values, row_columns(item), result.duration)
 
 
-def row_columns(item: Item) -> dict[str, Any]:
+def row_columns(item: Clip) -> dict[str, Any]:
     """What else outputs may say of an input's rows, by column."""
     return {**item.columns, "segment_start": item.start, "segment_end": item.end}
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from vggish_pt.audio.clip import Item
+    from vggish_pt.audio.clip import Clip
 
 RESERVED = ("path", "window", "start", "end", "embedding", "segment_start", "segment_end")
 """Columns of every output, which none of a manifest's may be called."""
@@ -56,7 +56,7 @@ class Failure:
     path: str
     reason: str
     type: str
-    item: Item | None = field(default=None, compare=False, repr=False)
+    item: Clip | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

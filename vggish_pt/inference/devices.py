@@ -88,7 +88,7 @@ def choose_devices(name: str) -> list[torch.device]:
 
 
 def replicas(model: Model, devices: Sequence[torch.device]) -> list[Model]:
-    """The same model on each of several devices, for :func:`vggish_pt.inference.pipeline.embed_items`.
+    """The same model on each of several devices, for :func:`vggish_pt.inference.pipeline.embed_clips`.
 
     Args:
         model: is moved to the first device; copied to the others.

@@ -31,7 +31,7 @@ from vggish_pt.utils.prefetch import Ahead, prefetch
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-    from vggish_pt.audio.clip import Item
+    from vggish_pt.audio.clip import Clip
     from vggish_pt.nn.extractor import Extractor
 
 # Embeddings that wait, in input order, for those of an input before them. Beyond, no further input is begun.
@@ -111,7 +111,7 @@ def embed_sources(
         settings: what decides the numbers.
         workers: threads that read ahead; 0 for none.
         numbered: whether sources without a name of their own are called by their number.
-        reduce: see :func:`embed_items`.
+        reduce: see :func:`embed_clips`.
 
     Raises:
         SettingsError: settings that do not fit the model, or no iterable.
@@ -128,16 +128,16 @@ def embed_sources(
     return _without_numbers(results)
 
 
-def embed_items(
+def embed_clips(
     model: Extractor | Sequence[Extractor],
-    items: Iterable[Item],
+    items: Iterable[Clip],
     settings: EmbedSettings,
     *,
     workers: int = 1,
     processes: bool | None = False,
     ordered: bool = True,
     reduce: Reduce | None = None,
-) -> Generator[tuple[Item, Embeddings | VGGishError]]:
+) -> Generator[tuple[Clip, Embeddings | VGGishError]]:
     """Embeds the inputs of a data set; closing the iterator early stops its threads and processes.
 
     Args:
@@ -162,7 +162,7 @@ def embed_items(
     check_workers(workers)
     models = list(model) if isinstance(model, Sequence) else [model]
     if not models:
-        raise SettingsError("embed_items takes a model, or a list of at least one")
+        raise SettingsError("embed_clips takes a model, or a list of at least one")
     check_model(models[0], settings)
     if processes is None:
         processes = use_processes(workers, models[0].device)
@@ -171,14 +171,14 @@ def embed_items(
 
 def _embed_items(
     models: Sequence[Extractor],
-    items: Iterable[Item],
+    items: Iterable[Clip],
     settings: EmbedSettings,
     workers: int,
     processes: bool,
     ordered: bool,
     reduce: Reduce | None,
-) -> Generator[tuple[Item, _Result]]:
-    taken: dict[int, Item] = {}
+) -> Generator[tuple[Clip, _Result]]:
+    taken: dict[int, Clip] = {}
 
     def tasks() -> Generator[Task]:
         for number, item in enumerate(items):

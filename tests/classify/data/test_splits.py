@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.classify.data.labelled import Example, LabelledSet
 from vggish_pt.classify.data.splits import cross_validation, divide, hold_out, scheme
 from vggish_pt.errors import SettingsError
@@ -18,7 +18,7 @@ def make(labels, *, folds=None, groups=None, splits=None, multilabel=False):
     none = [None] * len(labels)
     rows = zip(labels, folds or none, groups or none, splits or none, strict=True)
     examples = tuple(
-        Example(Item(f"{place}.wav", place), tuple(sorted(text.split(";"))), fold, group, split)
+        Example(Clip(f"{place}.wav", place), tuple(sorted(text.split(";"))), fold, group, split)
         for place, (text, fold, group, split) in enumerate(rows)
     )
     names = sorted({label for example in examples for label in example.labels})

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.classify import FeatureSettings, load_probe, read_labelled, save_probe
 from vggish_pt.classify.probe import probe
 from vggish_pt.classify.probe.baselines import clip_statistics
@@ -80,7 +80,7 @@ def test_features_are_pooled_embeddings(data, small, small_model, layer, pooling
 def test_features_of_a_part_of_a_file(small, small_model, tmp_path, rng):
     samples = rng.standard_normal(4 * RATE) * 0.1
     sf.write(tmp_path / "a.wav", samples, RATE, subtype="DOUBLE")
-    table, _ = FeatureExtractor(small).table([Item("here", source=str(tmp_path / "a.wav"), start=1.0, end=2.0)])
+    table, _ = FeatureExtractor(small).table([Clip("here", source=str(tmp_path / "a.wav"), start=1.0, end=2.0)])
     expected = small_model.embed(samples[RATE : 2 * RATE], RATE).values.mean(0)
     np.testing.assert_allclose(table[0], expected, rtol=1e-4, atol=1e-5)
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from training_runs import Clip, Killed, history, weights
+from training_runs import Killed, LabelledFile, history, weights
 
 from vggish_pt import VGGish
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.classify import HeadConfig, VGGishClassifier
 from vggish_pt.classify.training.settings import TrainSettings
 from vggish_pt.classify.training.train import RunOptions, train
@@ -27,7 +27,7 @@ ALONE = TrainSettings(
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory) -> list[Clip]:
+def clips(tmp_path_factory) -> list[LabelledFile]:
     """Tones above and below 1 kHz, of one window and of several."""
     folder, made = tmp_path_factory.mktemp("tones"), []
     rng = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def clips(tmp_path_factory) -> list[Clip]:
         tone = 0.2 * np.sin(2 * np.pi * (3000 if label == "high" else 300) * rng.uniform(0.8, 1.2) * time)
         path = folder / f"{number}.wav"
         soundfile.write(path, tone + 0.05 * rng.standard_normal(len(time)), 16_000)
-        made.append(Clip(Item(str(path), number), (label,)))
+        made.append(LabelledFile(Clip(str(path), number), (label,)))
     return made
 
 

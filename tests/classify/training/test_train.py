@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from training_runs import Clip, Killed, history, weights
+from training_runs import Killed, LabelledFile, history, weights
 
 from vggish_pt import VGGish
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.classify import HeadConfig, VGGishClassifier
 from vggish_pt.classify.training.progress import Event
 from vggish_pt.classify.training.settings import AugmentSettings, TrainSettings
@@ -43,14 +43,14 @@ def tone(label: str, seed: int, seconds: float = 1.2) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory) -> list[Clip]:
+def clips(tmp_path_factory) -> list[LabelledFile]:
     folder = tmp_path_factory.mktemp("tones")
     made = []
     for number in range(12):
         label = LABELS[number % 2]
         path = folder / f"{label}-{number}.wav"
         soundfile.write(path, tone(label, number), 16_000)
-        made.append(Clip(Item(str(path), number), (label,)))
+        made.append(LabelledFile(Clip(str(path), number), (label,)))
     return made
 
 
@@ -266,7 +266,7 @@ def test_a_checkpoint_is_not_unpickled(clips, small_folder, tmp_path):
 
 
 def test_unreadable_files(clips, small_folder, tmp_path):
-    gone = replace(clips[1], item=Item(str(tmp_path / "gone.wav"), 1))
+    gone = replace(clips[1], item=Clip(str(tmp_path / "gone.wav"), 1))
     some = [clips[0], gone, *clips[2:]]
     with pytest.raises(AudioError, match=r"1 of 12 files cannot be read.*gone\.wav.*--skip-unreadable"):
         run(some, small_folder, tmp_path / "run", replace(QUICK, epochs=1))
@@ -277,7 +277,7 @@ def test_unreadable_files(clips, small_folder, tmp_path):
     )
     assert metrics["epochs"] == 1 and [e.text for e in told if e.kind == "unreadable"] != []
     with pytest.raises(AudioError, match="none of the 12 files can be read"):
-        lost = [replace(clip, item=Item(f"{clip.item.path}.gone", i)) for i, clip in enumerate(clips)]
+        lost = [replace(clip, item=Clip(f"{clip.item.path}.gone", i)) for i, clip in enumerate(clips)]
         run(lost, small_folder, tmp_path / "lost", options=skip)
 
 

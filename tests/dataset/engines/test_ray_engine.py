@@ -23,7 +23,7 @@ from conftest import REPOSITORY
 from loopback import closed_port, s3_server
 from worker_openers import Deadly, Failing, Sound, Waiting, Warning_, wav
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.engines import ray_actors as ray_worker
 from vggish_pt.dataset.engines import ray_cluster, ray_engine
 from vggish_pt.dataset.engines.ray_actors import Attempts, Embedder, decode, encode, pack, unpack
@@ -68,14 +68,14 @@ def test_devices() -> None:
         share_out([{"CPU": 4}], "cuda", None, 1)
     for device in ("cuda:1", "cuda:0,cuda:1", "mps"):
         with pytest.raises(SettingsError, match=f"deals out GPUs itself, device is auto, cpu or cuda, not '{device}'"):
-            next(outcomes_on_ray("synthetic", [Item("x")], SETTINGS, device=device))
+            next(outcomes_on_ray("synthetic", [Clip("x")], SETTINGS, device=device))
 
 
 @pytest.mark.parametrize("name", ["actors", "workers"])
 @pytest.mark.parametrize("value", [-1, 1.5, True])
 def test_bad_numbers(name: str, value: Any) -> None:
     with pytest.raises(SettingsError, match=name):
-        next(outcomes_on_ray("synthetic", [Item("x")], SETTINGS, **{name: value}))
+        next(outcomes_on_ray("synthetic", [Clip("x")], SETTINGS, **{name: value}))
 
 
 def test_inputs_per_block(tmp_path: Path) -> None:
@@ -83,13 +83,13 @@ def test_inputs_per_block(tmp_path: Path) -> None:
     small.write_bytes(b"x")
     with large.open("wb") as file:
         file.truncate(1 << 30)
-    many = [Item(str(small))] * 100_000
+    many = [Clip(str(small))] * 100_000
     assert inputs_per_block(many, 4) == 256
     assert inputs_per_block(many[:320], 4) == 10  # each actor gets several
-    assert inputs_per_block([Item(str(large))] * 1000, 1) == 1  # a lost process costs little
-    assert inputs_per_block([Item(str(large), source=Sound(b""))] * 100_000, 1) == 64  # nobody knows
-    assert inputs_per_block([Item("gone")] * 100_000, 1) == 64
-    assert inputs_per_block([Item("x", source=bytes(1 << 23))] * 100_000, 1) == 8
+    assert inputs_per_block([Clip(str(large))] * 1000, 1) == 1  # a lost process costs little
+    assert inputs_per_block([Clip(str(large), source=Sound(b""))] * 100_000, 1) == 64  # nobody knows
+    assert inputs_per_block([Clip("gone")] * 100_000, 1) == 64
+    assert inputs_per_block([Clip("x", source=bytes(1 << 23))] * 100_000, 1) == 8
     assert inputs_per_block(iter(many), 1) == 256
     assert inputs_per_block(many[:1], 8) == 1
 
@@ -108,7 +108,7 @@ def test_the_page_shows_what_the_formula_gives() -> None:
 
 
 def test_blocks_of_paths_are_small() -> None:
-    items = [Item(f"/data/audioset/eval/{i:06d}.flac", i, columns={"label": "dog"}) for i in range(256)]
+    items = [Clip(f"/data/audioset/eval/{i:06d}.flac", i, columns={"label": "dog"}) for i in range(256)]
     data = pack(items)
     assert len(data) < 256 * 25
     assert unpack(data) == items
@@ -120,7 +120,7 @@ def test_tables(small_model: Any, options: dict[str, Any]) -> None:
     pool = options.pop("pool", "none")
     settings = EmbedSettings(**options)
     part = {"start": 1.0, "end": 2.25, "columns": {"label": "dog"}}
-    items = [Item("a", 7, wav(2.5), **part), Item("b", 8, b"junk", columns={"label": "x"}), Item("c", 9, wav(1))]
+    items = [Clip("a", 7, wav(2.5), **part), Clip("b", 8, b"junk", columns={"label": "x"}), Clip("c", 9, wav(1))]
     there = list(outcomes(small_model, items, settings, pool=pool))
     table = encode(5, enumerate(there), ["loud"])
     rows = [{name: table[name][i] for name in table.column_names} for i in range(4)]
@@ -130,9 +130,9 @@ def test_tables(small_model: Any, options: dict[str, Any]) -> None:
 
 
 def test_a_table_of_failures_only() -> None:
-    failed = Failure("a", "no", "AudioError", Item("a"))
+    failed = Failure("a", "no", "AudioError", Clip("a"))
     table = encode(0, [(0, failed)])
-    assert decode({name: table[name][0] for name in table.column_names}, Item("a")) == failed
+    assert decode({name: table[name][0] for name in table.column_names}, Clip("a")) == failed
 
 
 def check_equal(found: Any, expected: Any, atol: float = 0.0) -> None:
@@ -221,7 +221,7 @@ def test_an_input_that_ends_the_actor_however_it_is_decoded(small_model: Any, mo
     worker = Embedder.__new__(Embedder)
     worker._model, worker._settings, worker._pool, worker._workers = small_model, SETTINGS, "none", 1
     worker._attempts = Handle(Attempts())
-    items = [Item(name, i, wav(1, i)) for i, name in enumerate(["a", "fatal", "b", "fatal", "c"])]
+    items = [Clip(name, i, wav(1, i)) for i, name in enumerate(["a", "fatal", "b", "fatal", "c"])]
     deaths = 0
     while True:
         try:
@@ -245,13 +245,13 @@ def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     address = closed_port().removeprefix("http://")
     with pytest.raises(WorkerError, match=rf"no Ray cluster answers at {address} \(.*refused\); check RAY_ADDRESS"):
-        next(outcomes_on_ray("synthetic", [Item("x")], SETTINGS, address=address))
+        next(outcomes_on_ray("synthetic", [Clip("x")], SETTINGS, address=address))
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(WorkerError, match=address):
-        next(outcomes_on_ray("synthetic", [Item("x")], SETTINGS))
+        next(outcomes_on_ray("synthetic", [Clip("x")], SETTINGS))
     for wrong in ("ray://head:10001", "head", "http://head:8265", "head:70000000"):
         with pytest.raises(SettingsError, match="'ray job submit'"):
-            next(outcomes_on_ray("synthetic", [Item("x")], SETTINGS, address=wrong))
+            next(outcomes_on_ray("synthetic", [Clip("x")], SETTINGS, address=wrong))
 
 
 def test_another_version_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +268,7 @@ def test_another_version_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r'the engine ray needs ray.*pip install "vggish_pt\[ray\]"'):
-        next(outcomes_on_ray("synthetic", [Item("x")], SETTINGS))
+        next(outcomes_on_ray("synthetic", [Clip("x")], SETTINGS))
 
 
 def test_errors_from_there() -> None:
@@ -338,21 +338,21 @@ def test_equal_to_the_local_engine(
     items = []
     for i in range(12):
         Path(f"{i}.wav").write_bytes(wav(1 + i % 4, i))
-        items.append(Item(f"{i}.wav", i, columns={"label": f"l{i}"}))
+        items.append(Clip(f"{i}.wav", i, columns={"label": f"l{i}"}))
     items += [
-        Item("bytes", 12, wav(2)),
-        Item("opener", 13, Sound(wav(3))),
-        Item("0.wav", 14, start=0.25),
-        Item("3.wav", 15, start=1.0, end=3.5),
-        Item("junk", 16, b"junk"),
-        Item("gone.wav", 17),
-        Item("failing", 18, Failing()),
-        Item("loud", 19, Warning_(wav(1))),
-        Item("\udcff.wav", 20),
+        Clip("bytes", 12, wav(2)),
+        Clip("opener", 13, Sound(wav(3))),
+        Clip("0.wav", 14, start=0.25),
+        Clip("3.wav", 15, start=1.0, end=3.5),
+        Clip("junk", 16, b"junk"),
+        Clip("gone.wav", 17),
+        Clip("failing", 18, Failing()),
+        Clip("loud", 19, Warning_(wav(1))),
+        Clip("\udcff.wav", 20),
     ]
     local = Unsendable(wav(1))
     with pytest.warns(AudioWarning, match="loud"):
-        found = list(outcomes_on_ray(small_folder, [*items, Item("local", 21, local)], SETTINGS, actors=2))
+        found = list(outcomes_on_ray(small_folder, [*items, Clip("local", 21, local)], SETTINGS, actors=2))
     failed = [each for each in found if each.item is not None and each.item.index == 21]
     assert [(each.type, each.reason) for each in failed] == [("AudioError", "cannot be sent to a cluster (stays here)")]
     with pytest.warns(AudioWarning, match="loud"):
@@ -368,8 +368,8 @@ class Unsendable(Sound):
 
 def test_a_lost_process_costs_no_row(ray_address: str, small_folder: Path, small_model: Any, tmp_path: Path) -> None:
     here, until = tmp_path / "here", tmp_path / "until"
-    items = [Item(f"{i}", i, Sound(wav(1 + i % 3, i))) for i in range(40)]
-    items[17] = Item("17", 17, Waiting(wav(2), here, until))
+    items = [Clip(f"{i}", i, Sound(wav(1 + i % 3, i))) for i in range(40)]
+    items[17] = Clip("17", 17, Waiting(wav(2), here, until))
     expected = list(outcomes(small_model, [*items[:17], *items[18:]], SETTINGS))
     killed = []
 
@@ -394,8 +394,8 @@ def test_a_lost_process_costs_no_row(ray_address: str, small_folder: Path, small
 def test_an_input_that_kills_every_process(
     ray_address: str, small_folder: Path, small_model: Any, tmp_path: Path
 ) -> None:
-    items = [Item(f"{i}", i, Sound(wav(1, i))) for i in range(8)]
-    items[3] = Item("3", 3, Deadly(wav(1), tmp_path / "log", how="SIGKILL"))
+    items = [Clip(f"{i}", i, Sound(wav(1, i))) for i in range(8)]
+    items[3] = Clip("3", 3, Deadly(wav(1), tmp_path / "log", how="SIGKILL"))
     found = list(outcomes_on_ray(small_folder, items, SETTINGS, actors=1))
     failures = [each for each in found if isinstance(each, Failure)]
     assert [each.path for each in failures] == ["3"]
@@ -410,7 +410,7 @@ def test_an_input_that_kills_every_process(
 
 
 def test_no_room_ends(ray_address: str, small_folder: Path) -> None:
-    results = outcomes_on_ray(small_folder, [Item("x", 0, b"")], SETTINGS, device="cuda", actors=1, patience=2)
+    results = outcomes_on_ray(small_folder, [Clip("x", 0, b"")], SETTINGS, device="cuda", actors=1, patience=2)
     with (
         pytest.warns(UserWarning, match="no room for any of 1 actors of 1 CPUs and a GPU yet"),
         pytest.raises(WorkerError, match=r"has no room for any of 1 actors of 1 CPUs and a GPU after \d+ s"),
@@ -422,7 +422,7 @@ def test_no_room_ends(ray_address: str, small_folder: Path) -> None:
 def test_another_version_of_the_package(ray_address: str, small_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_engine, "__version__", "0.0.0")
     with pytest.raises(WorkerError, match=r"vggish_pt is of version .* on .*, of 0\.0\.0 where the run was started"):
-        next(outcomes_on_ray(small_folder, [Item("x", 0, b"")], SETTINGS))
+        next(outcomes_on_ray(small_folder, [Clip("x", 0, b"")], SETTINGS))
 
 
 def test_settings_and_loggers_stay_as_they_were(ray_address: str) -> None:

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from audio_files import decode, encode, samples
 
-from vggish_pt.audio.clip import Item
-from vggish_pt.dataset.inputs import Items, find_inputs, find_items
+from vggish_pt.audio.clip import Clip
+from vggish_pt.dataset.inputs import Clips, find_clips, find_inputs
 from vggish_pt.dataset.inputs import table as store
 from vggish_pt.dataset.inputs.find import expand_braces
 from vggish_pt.errors import SettingsError
@@ -38,15 +38,15 @@ def put(name: str, content: bytes | str = b"") -> Path:
     return path
 
 
-def paths(found: Iterable[Item]) -> list[str]:
+def paths(found: Iterable[Clip]) -> list[str]:
     return [item.path.replace(os.sep, "/") for item in found]
 
 
-def sound(item: Item) -> np.ndarray:
+def sound(item: Clip) -> np.ndarray:
     return decode(item.path if item.source is None else item.source, start=item.start, end=item.end)
 
 
-def failures(found: Items) -> list[str]:
+def failures(found: Clips) -> list[str]:
     return [str(error) for _, error in found.failures]
 
 
@@ -54,7 +54,7 @@ def test_files_folders_and_patterns_as_before() -> None:
     for name in ("t/b.wav", "t/a.FLAC", "t/c/z.ogg", "t/notes.txt", "x.txt", "u/1.wav", "u/2.wav"):
         put(name)
     named = ["t", "x.txt", "missing.wav", "u/*.wav", "t/../t/b.wav", "nothing/*.wav", ""]
-    found, expected = find_items(named), find_inputs(named)
+    found, expected = find_clips(named), find_inputs(named)
     assert [item.path for item in found] == expected.files
     assert failures(found) == [str(error) for _, error in expected.failures]
     assert (found.passed_over, found.repeated) == (expected.passed_over, expected.repeated) == (1, 1)
@@ -68,7 +68,7 @@ def test_files_folders_and_patterns_as_before() -> None:
 def test_names_of_any_bytes() -> None:
     name = os.fsdecode(b"t/\xff\n.wav")
     put(name)
-    assert [item.path for item in find_items(["t"])] == [name]
+    assert [item.path for item in find_clips(["t"])] == [name]
 
 
 # Lists on standard input
@@ -80,7 +80,7 @@ def test_a_list(mark: bytes) -> None:
     put("m.csv", "path\nx.wav\n")
     lines = [b"a.wav", b"", b"[1]*.wav", "ü 音.wav".encode(), b"folder", b"m.csv", b"-", b"s3://bucket/c [d].wav"]
     for text in (mark.join(lines), mark.join(lines) + mark):
-        found = find_items(["first.wav", "-", "last.wav"], stdin=io.BytesIO(text))
+        found = find_clips(["first.wav", "-", "last.wav"], stdin=io.BytesIO(text))
         assert paths(found) == [
             *("first.wav", "a.wav", "[1]*.wav", "ü 音.wav", "folder/b.wav", "x.wav", "-"),
             *("s3://bucket/c [d].wav", "last.wav"),
@@ -89,13 +89,13 @@ def test_a_list(mark: bytes) -> None:
 
 
 def test_a_list_with_nuls_may_have_line_breaks_in_names() -> None:
-    assert paths(find_items(["-"], stdin=io.BytesIO(b"a\nb.wav\0c.wav\0"))) == ["a\nb.wav", "c.wav"]
+    assert paths(find_clips(["-"], stdin=io.BytesIO(b"a\nb.wav\0c.wav\0"))) == ["a\nb.wav", "c.wav"]
 
 
 def test_lists_that_are_none() -> None:
-    assert failures(find_items(["-"], stdin=io.BytesIO(b"\n"))) == ["-: no path on standard input"]
+    assert failures(find_clips(["-"], stdin=io.BytesIO(b"\n"))) == ["-: no path on standard input"]
     text = b"a.wav\n" * 20_000 + b"b\0.wav\n" + b"x" * 100_000 + b"\nc.wav\n"
-    found = find_items(["-"], stdin=io.BytesIO(text))
+    found = find_clips(["-"], stdin=io.BytesIO(text))
     assert paths(found) == ["a.wav", "c.wav"]
     assert found.repeated == 19_999
     assert failures(found) == [f"standard input, path {n}: is no path" for n in (20_001, 20_002)]
@@ -109,7 +109,7 @@ def test_a_manifest_leads_to_parts_of_files_beside_it() -> None:
     put("data/a.wav", encode("s16.wav", pcm, RATE))
     absolute = str(put("b.wav", encode("s16.wav", pcm, RATE)).resolve())
     put("data/m.csv", f"path,start,end,label\na.wav,0.5,1,dog\n../b.wav,1.5,,cat\n{absolute},,,\n")
-    found = find_items(["data/m.csv"])
+    found = find_clips(["data/m.csv"])
     assert [(item.path, item.start, item.end, item.columns) for item in found] == [
         ("a.wav", 0.5, 1.0, {"label": "dog"}),
         ("../b.wav", 1.5, None, {"label": "cat"}),
@@ -127,7 +127,7 @@ def test_types_of_all_inputs_together() -> None:
     put("b.jsonl", '{"path": "c", "n": 0.5, "tags": ["x"], "deep": {"k": 1}}\n')
     pq.write_table(pa.table({"path": ["d"], "fold": pa.array([3], pa.int8()), "tags": [["y"]]}), "c.parquet")
     put("d.wav")
-    found = find_items(["a.jsonl", "b.jsonl", "c.parquet", "d.wav"])
+    found = find_clips(["a.jsonl", "b.jsonl", "c.parquet", "d.wav"])
     assert found.columns == pa.schema(
         [
             ("n", pa.float64()),
@@ -163,12 +163,12 @@ def test_types_that_do_not_fit(contents: list[str], message: str) -> None:
     for number, content in enumerate(contents):
         put(f"{number}.jsonl", content)
     with pytest.raises(SettingsError, match=message):
-        find_items([f"{number}.jsonl" for number in range(len(contents))])
+        find_clips([f"{number}.jsonl" for number in range(len(contents))])
 
 
 def test_bad_rows_and_bad_manifests() -> None:
     put("m.csv", "path,start\na.wav,x\nb.wav,1\nfoo://x,\n")
-    found = find_items(["m.csv", "missing.csv"])
+    found = find_clips(["m.csv", "missing.csv"])
     assert paths(found) == ["b.wav"]
     assert [name for name, _ in found.failures] == ["m.csv:2", "m.csv:4", "missing.csv"]
     assert failures(found) == [
@@ -178,7 +178,7 @@ def test_bad_rows_and_bad_manifests() -> None:
     ]
     put("n.csv", "file\na.wav\n")
     with pytest.raises(SettingsError, match=r"^n\.csv: no manifest"):
-        find_items(["n.csv"])
+        find_clips(["n.csv"])
 
 
 def test_a_manifest_among_other_names_keeps_its_place() -> None:
@@ -186,7 +186,7 @@ def test_a_manifest_among_other_names_keeps_its_place() -> None:
         put(name)
     put("m.csv", "path\nb.wav\n")
     put("n.jsonl", '{"path": "d.wav"}\n')
-    assert paths(find_items(["a.wav", "m.csv", "c.wav", "n.jsonl", "e.wav"])) == [f"{x}.wav" for x in "abcde"]
+    assert paths(find_clips(["a.wav", "m.csv", "c.wav", "n.jsonl", "e.wav"])) == [f"{x}.wav" for x in "abcde"]
 
 
 # What is the same
@@ -196,7 +196,7 @@ def test_inputs_are_kept_once() -> None:
     put("a.wav")
     put("m.csv", "path,start,label\na.wav,,x\na.wav,,y\na.wav,1,x\na.wav,1.0,x\na.wav,,x\n")
     put("n.csv", "path\n./a.wav\na.wav\n")
-    found = find_items(["a.wav", "m.csv", "n.csv", "m.csv"])
+    found = find_clips(["a.wav", "m.csv", "n.csv", "m.csv"])
     assert [(item.path, item.start, dict(item.columns)) for item in found] == [
         ("a.wav", None, {}),
         ("a.wav", None, {"label": "x"}),
@@ -231,9 +231,9 @@ def test_braces(pattern: str, names: list[str]) -> None:
 
 def test_names_with_braces() -> None:
     put("{a,b}.wav")
-    assert paths(find_items(["{a,b}.wav", "{c,d}.wav"])) == ["{a,b}.wav", "c.wav", "d.wav"]
+    assert paths(find_clips(["{a,b}.wav", "{c,d}.wav"])) == ["{a,b}.wav", "c.wav", "d.wav"]
     with pytest.raises(SettingsError, match="more than 1000000 names"):
-        find_items(["{0..9999}{0..9999}{0..99999999999999999999999999}.tar"])
+        find_clips(["{0..9999}{0..9999}{0..99999999999999999999999999}.tar"])
 
 
 # Many
@@ -243,7 +243,7 @@ def test_many_go_to_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_MAX_IN_MEMORY", 20_000)
     rows = [{"path": f"{i % 9000}.wav", "start": i % 3, "n": i % 9000} for i in range(10_000)]
     put("m.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
-    found = find_items(["m.jsonl", "z.wav"])
+    found = find_clips(["m.jsonl", "z.wav"])
     expected = {(row["path"], row["start"]): row["n"] for row in rows}
     assert len(found) == len(expected) + 1
     assert found.store.spilled
@@ -257,6 +257,6 @@ def test_many_go_to_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_items_can_go_to_other_processes() -> None:
     put("m.csv", "path\ns3://bucket/a.wav\nb.wav\n")
-    found = list(find_items(["m.csv", "memory://x/c.wav"]))
+    found = list(find_clips(["m.csv", "memory://x/c.wav"]))
     again: Any = pickle.loads(pickle.dumps(found))  # noqa: S301 (our own)
     assert again == found

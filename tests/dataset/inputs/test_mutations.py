@@ -10,7 +10,7 @@ import pyarrow as pa, pyarrow.parquet as pq
 from audio_files import encode, samples
 from tar_files import tar
 from vggish_pt.errors import VGGishError
-from vggish_pt.dataset.inputs import find_items
+from vggish_pt.dataset.inputs import find_clips
 
 def parquet(columns, rows):
     sink = io.BytesIO()
@@ -48,7 +48,7 @@ for _ in range(int(sys.argv[2])):
         with open(name, "wb") as file:
             file.write(data)
         try:
-            items = find_items([name])
+            items = find_clips([name])
             assert len(list(items)) == len(items)
             refused, found = refused + len(items.failures), found + len(items)
             for item in items:

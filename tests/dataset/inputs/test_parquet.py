@@ -16,7 +16,7 @@ import pytest
 from audio_files import decode, encode, samples
 
 from vggish_pt.audio.clip import Opener
-from vggish_pt.dataset.inputs import Items, find_items
+from vggish_pt.dataset.inputs import Clips, find_clips
 from vggish_pt.dataset.inputs import parquet as sounds
 from vggish_pt.errors import AudioError, SettingsError
 
@@ -36,12 +36,12 @@ def column(names: list[str | None] | None = None, data: list[bytes | None] | Non
     return pa.array([{"bytes": d, "path": n} for d, n in zip(data, names, strict=True)], STRUCT)
 
 
-def write(columns: dict[str, Any], name: str = "s.parquet", rows: int = 10) -> Items:
+def write(columns: dict[str, Any], name: str = "s.parquet", rows: int = 10) -> Clips:
     pq.write_table(pa.table(columns), name, row_group_size=rows)
-    return find_items([name])
+    return find_clips([name])
 
 
-def data(found: Items) -> list[bytes]:
+def data(found: Clips) -> list[bytes]:
     read = []
     for item in found:
         assert isinstance(item.source, Opener)
@@ -56,7 +56,7 @@ def test_a_parquet_of_datasets() -> None:
     made = datasets.Dataset.from_list(rows).cast_column("audio", datasets.Audio(decode=False))
     made.cast_column("label", datasets.ClassLabel(names=["a", "b", "c"])).to_parquet("train-00000-of-00001.parquet")
     assert b'"Audio"' in pq.read_schema("train-00000-of-00001.parquet").metadata[b"huggingface"]
-    found = find_items(["train-*-of-00001.parquet"])
+    found = find_clips(["train-*-of-00001.parquet"])
     assert [item.path for item in found] == [f"train-00000-of-00001.parquet::{i}.flac" for i in range(25)]
     assert [dict(item.columns) for item in found] == [{"label": i % 3, "text": f"ü{i}"} for i in range(25)]
     assert found.columns == pa.schema([("label", pa.int64()), ("text", pa.string())])
@@ -98,10 +98,10 @@ def test_which_column_holds_the_sound() -> None:
     table = pa.table({"cover": column(data=[b"picture"] * 25), "speech": column()})
     info = {"info": {"features": {"cover": {"_type": "Image"}, "speech": {"_type": "Audio"}}}}
     pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(info)}), "h.parquet")
-    assert data(find_items(["h.parquet"])) == SOUNDS
+    assert data(find_clips(["h.parquet"])) == SOUNDS
     pq.write_table(table.replace_schema_metadata({"huggingface": "[" * 100_000}), "h.parquet")
     with pytest.raises(SettingsError, match="several columns"):
-        find_items(["h.parquet"])
+        find_clips(["h.parquet"])
 
 
 def test_a_row_without_sound() -> None:
@@ -153,7 +153,7 @@ def test_damage() -> None:
     at = pq.read_metadata("s.parquet").row_group(1).column(0).dictionary_page_offset
     content[at : at + 6000] = bytes(6000)
     Path("s.parquet").write_bytes(content)
-    found = list(find_items(["s.parquet"]))
+    found = list(find_clips(["s.parquet"]))
     assert found[0].source.fetch() == SOUNDS[0]  # type: ignore[union-attr]
     with pytest.raises(AudioError, match=r"^s\.parquet: cannot be read"):
         found[12].source.fetch()  # type: ignore[union-attr]
@@ -167,7 +167,7 @@ def test_little_is_in_memory_however_large_the_file() -> None:
     pool = pa.default_memory_pool()
     tracemalloc.start()
     peak = 0
-    found = find_items(["s.parquet"])
+    found = find_clips(["s.parquet"])
     for item, expected in zip(found, large, strict=True):
         assert item.source.fetch() == expected  # type: ignore[union-attr]
         peak = max(peak, pool.bytes_allocated() - before)

@@ -14,7 +14,7 @@ from audio_files import decode, encode, samples
 from tar_files import tar
 
 from vggish_pt.audio.clip import Opener
-from vggish_pt.dataset.inputs import Items, find_items
+from vggish_pt.dataset.inputs import Clips, find_clips
 
 RATE = 16000
 SOUNDS = [encode("s16.wav", samples(RATE, seed=i), RATE) for i in range(3)]
@@ -25,16 +25,16 @@ def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def find(data: bytes, name: str = "s.tar") -> Items:
+def find(data: bytes, name: str = "s.tar") -> Clips:
     Path(name).write_bytes(data)
-    return find_items([name])
+    return find_clips([name])
 
 
-def failures(found: Items) -> list[str]:
+def failures(found: Clips) -> list[str]:
     return [str(error) for _, error in found.failures]
 
 
-def names(found: Items) -> list[str]:
+def names(found: Clips) -> list[str]:
     return [item.path for item in found]
 
 
@@ -43,7 +43,7 @@ def test_shards_of_webdataset() -> None:
     with webdataset.ShardWriter("s-%04d.tar", maxcount=2, verbose=0) as writer:
         for i, data in enumerate(SOUNDS):
             writer.write({"__key__": f"clips/{i:03d}", "wav": data, "json": {"n": i}, "cls": i, "txt": f"ü {i}"})
-    found = find_items(["s-{0000..0001}.tar"])
+    found = find_clips(["s-{0000..0001}.tar"])
     assert names(found) == ["s-0000.tar::clips/000.wav", "s-0000.tar::clips/001.wav", "s-0001.tar::clips/002.wav"]
     assert sorted(found.columns.names) == ["cls", "json", "txt"]
     assert (found.failures, found.passed_over, found.segments) == ([], 0, False)
@@ -134,7 +134,7 @@ def test_members_of_one_name() -> None:
 
 def test_a_shard_named_twice() -> None:
     Path("s.tar").write_bytes(tar(("a.wav", SOUNDS[0])))
-    found = find_items(["s.tar", "s.tar"])
+    found = find_clips(["s.tar", "s.tar"])
     assert (len(found), found.repeated) == (1, 1)
 
 
@@ -233,4 +233,4 @@ def test_compressed_shards(name: str) -> None:
 
 
 def test_a_shard_that_is_not_there() -> None:
-    assert failures(find_items(["gone.tar"])) == ["gone.tar: no such file"]
+    assert failures(find_clips(["gone.tar"])) == ["gone.tar: no such file"]

@@ -27,7 +27,7 @@ from folder_runs import (
     run,
 )
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset import outputs as output
 from vggish_pt.dataset import writing
 from vggish_pt.dataset.outputs import Failure, Layout, Session
@@ -189,8 +189,8 @@ def test_inputs_that_came_and_went(tmp_path: Path) -> None:
 
 
 def test_an_input_is_its_path_its_part_and_its_columns(tmp_path: Path) -> None:
-    items = [Item("a"), Item("a", 1, None, 1.0), Item("a", 2, None, 1.0, 2.0), Item("a", 3, columns={"label": "x"})]
-    items.append(Item("a", 4))
+    items = [Clip("a"), Clip("a", 1, None, 1.0), Clip("a", 2, None, 1.0, 2.0), Clip("a", 3, columns={"label": "x"})]
+    items.append(Clip("a", 4))
     columns = pa.schema([("label", pa.string()), ("segment_start", pa.float64()), ("segment_end", pa.float64())])
     layout = Layout((128,), "float32", METADATA, columns)
     worked = run(tmp_path / "out", items, layout=layout, broken=lambda item: item.end is not None)
@@ -414,7 +414,7 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, small_parts: None) -> Non
 
     folder = tmp_path / "out"
     items = [*make_items(4), *make_items(1, first=4)]
-    items = [Item(item.path, place) for place, item in enumerate(items)]
+    items = [Clip(item.path, place) for place, item in enumerate(items)]
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     large = done(items[4], 1000)
     with (

@@ -10,18 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset import outputs as output
 from vggish_pt.dataset import writing
 from vggish_pt.dataset.outcomes import Done
 from vggish_pt.dataset.outputs import Layout, Rows
-from vggish_pt.dataset.outputs.tfrecord import check_items
+from vggish_pt.dataset.outputs.tfrecord import check_clips
 from vggish_pt.errors import SettingsError
 
 METADATA = {"version": "1", "weights": {"name": "w"}, "settings": {"hop": 0.96}}
 
 
-def _done(item: Item, windows: int) -> Done:
+def _done(item: Clip, windows: int) -> Done:
     values = np.random.default_rng(windows).integers(0, 256, (windows, 128), dtype=np.uint8)
     window = np.arange(windows, dtype=np.int32)
     start = (item.start or 0.0) + window * 0.96
@@ -37,10 +37,10 @@ def _write(path: Path, done: list[Done], columns: Any = None) -> None:
 def test_tensorflow_reads_them(tmp_path: Path) -> None:
     tf = pytest.importorskip("tensorflow")
     items = [
-        Item("größe/a.wav", 0, columns={"labels": "3;0;526"}),
-        Item("b.wav", 1, None, 30.0, 40.0, {"labels": [7], "video_id": "-0abc"}),
-        Item("c.wav", 2, columns={"labels": -1}),
-        Item("d.wav", 3),
+        Clip("größe/a.wav", 0, columns={"labels": "3;0;526"}),
+        Clip("b.wav", 1, None, 30.0, 40.0, {"labels": [7], "video_id": "-0abc"}),
+        Clip("c.wav", 2, columns={"labels": -1}),
+        Clip("d.wav", 3),
     ]
     done = [_done(item, windows) for item, windows in zip(items, (1, 10, 400, 3), strict=True)]
     path = tmp_path / "x.tfrecord"
@@ -77,7 +77,7 @@ def test_a_file_whose_bytes_are_damaged_is_found_out(tmp_path: Path) -> None:
     """The checksums are where TensorFlow looks for them."""
     tf = pytest.importorskip("tensorflow")
     path = tmp_path / "x.tfrecord"
-    _write(path, [_done(Item("a.wav"), 2)])
+    _write(path, [_done(Clip("a.wav"), 2)])
     good = path.read_bytes()
     for place in (0, 8, 40, len(good) - 1):
         path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
@@ -97,18 +97,18 @@ def test_rows_that_do_not_fit(tmp_path: Path, layout: Layout) -> None:
 
 def test_labels_are_numbers() -> None:
     good: list[Any] = [None, "", 3, "3", "3;4", [3, 4], (), np.array([3]), 3.0]
-    check_items(Item("a", columns={"labels": label}) for label in good)
+    check_clips(Clip("a", columns={"labels": label}) for label in good)
     bad: list[Any] = ["Dog", "3;Dog", ["Dog"], 3.5, True, [None], 1 << 63, "3,4"]
     for label in bad:
         with pytest.raises(SettingsError, match=r"^a: labels in TFRecord files are whole numbers, .* put the numbers"):
-            check_items([Item("a", columns={"labels": label})])
+            check_clips([Clip("a", columns={"labels": label})])
 
 
 def test_other_columns_in_the_other_formats(tmp_path: Path) -> None:
     """Numbers stay numbers, with NaN where one is missing; lists become JSON."""
     columns = pa.schema([("label", pa.string()), ("fold", pa.int64()), ("tags", pa.list_(pa.string()))])
     carried = [{"label": "größe", "fold": 1, "tags": ["a", "b"]}, {"label": None, "fold": None, "tags": None}]
-    done = [_done(Item(f"{i}.wav", i, columns=each), 2) for i, each in enumerate(carried)]
+    done = [_done(Clip(f"{i}.wav", i, columns=each), 2) for i, each in enumerate(carried)]
     layout = Layout((128,), "uint8", METADATA, columns)
     for fmt in ("npz", "npy"):
         with output.open_output(tmp_path / f"x.{fmt}", fmt, layout) as opened:  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from vggish_pt.nn.windows import count_windows, hop_frames, padding
 _VALIDATION_WINDOWS = 512  # in a batch, those that only fill it up included
 
 
-class Clip(NamedTuple):
+class TrainingExample(NamedTuple):
     """One clip: windows (w, 96, 64), target (classes,) from 0 to 1, and its number."""
 
     examples: Tensor
@@ -46,14 +46,14 @@ def fill_up(clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return filled, torch.arange(filled.shape[1]) < counts[:, None]
 
 
-def collate(clips: Sequence[Clip]) -> ClipBatch:
+def collate(clips: Sequence[TrainingExample]) -> ClipBatch:
     """Clips of different lengths → a batch, filled up with zeros where the mask is False."""
     examples, mask = fill_up([clip.examples for clip in clips])
     targets = torch.stack([clip.target for clip in clips])
     return ClipBatch(examples, mask, targets, torch.tensor([clip.number for clip in clips]))
 
 
-class ValidationClips(Dataset[Clip]):
+class ValidationClips(Dataset[TrainingExample]):
     """All windows of each clip, as prediction has them.
 
     Args:
@@ -80,10 +80,10 @@ class ValidationClips(Dataset[Clip]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, place: int) -> Clip:
+    def __getitem__(self, place: int) -> TrainingExample:
         number = self._numbers[place]
         examples = _examples(self._frontend, _padded(self._store[number], self.window), self.window.hop)
-        return Clip(examples, self._targets[place], number)
+        return TrainingExample(examples, self._targets[place], number)
 
     def batches(self) -> list[list[int]]:
         """Places of clips that go into one batch, which is bounded in windows."""
@@ -99,7 +99,7 @@ class ValidationClips(Dataset[Clip]):
         return found
 
 
-class TrainingClips(Dataset[Clip]):
+class TrainingClips(Dataset[TrainingExample]):
     """Some neighbouring windows of each clip, augmented. What is drawn depends on (seed, epoch, clip) alone.
 
     Args:
@@ -132,7 +132,7 @@ class TrainingClips(Dataset[Clip]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, place: tuple[int, int]) -> Clip:
+    def __getitem__(self, place: tuple[int, int]) -> TrainingExample:
         """The clip of (epoch, place)."""
         epoch, index = place
         settings = self._settings
@@ -146,7 +146,7 @@ class TrainingClips(Dataset[Clip]):
             mixed[: len(partner)] += (1 - share) * partner
             mixed[len(partner) :] += (1 - share) * augment.SILENCE  # the shorter of the two has ended
             examples, target = mixed, share * target + (1 - share) * self._targets[other]
-        return Clip(examples, target, self._numbers[index])
+        return TrainingExample(examples, target, self._numbers[index])
 
     def _windows(self, index: int, rng: np.random.Generator) -> Tensor:
         chosen = self._settings.augment

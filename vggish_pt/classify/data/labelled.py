@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vggish_pt.audio import display_name
-from vggish_pt.audio.clip import Item, path_text
+from vggish_pt.audio.clip import Clip, path_text
 from vggish_pt.dataset.inputs.files import AUDIO_SUFFIXES, Search, Spelling
 from vggish_pt.dataset.inputs.manifest import BadRow, Manifest, Row, is_manifest
 from vggish_pt.errors import SettingsError
@@ -51,7 +51,7 @@ class Example:
         split: "train", "validation" or "test".
     """
 
-    item: Item
+    item: Clip
     labels: tuple[str, ...]
     fold: str | None = None
     group: str | None = None
@@ -80,7 +80,7 @@ class LabelledSet:
         return len(self.examples)
 
     @property
-    def items(self) -> list[Item]:
+    def items(self) -> list[Clip]:
         """The sounds alone."""
         return [example.item for example in self.examples]
 
@@ -206,7 +206,7 @@ def _read_folder(name: str) -> LabelledSet:
         search.add(folder.path)
         passed_over += search.passed_over
         labels = (path_text(folder.name),)
-        examples += [Example(Item(path, len(examples) + place), labels) for place, path in enumerate(paths)]
+        examples += [Example(Clip(path, len(examples) + place), labels) for place, path in enumerate(paths)]
     if failures:
         raise SettingsError(
             f"{failures[0]}{f' (and {len(failures) - 1} like it)' if failures[1:] else ''}; every sub-folder stands "
@@ -270,7 +270,7 @@ def _example(manifest: str, row: Row, index: int, *, multilabel: bool) -> Exampl
     if split is not None and split.lower() not in _SPLITS:
         raise ValueError(f"split {split!r:.40} is none of train, validation, test")
     where = beside(manifest, row.path)
-    item = Item(
+    item = Clip(
         shown(row.path) if is_address(row.path) else row.path,
         index,
         RemoteFile(where) if is_address(where) else where,
@@ -328,7 +328,7 @@ def _with_folds(data: LabelledSet, pattern: str) -> LabelledSet:
     return replace(data, examples=tuple(examples))
 
 
-def _file(item: Item, spelling: Spelling) -> tuple[str, ...]:
+def _file(item: Clip, spelling: Spelling) -> tuple[str, ...]:
     """What two items of one file have in common, however it is spelled."""
     source = item.path if item.source is None else item.source
     if isinstance(source, RemoteFile):

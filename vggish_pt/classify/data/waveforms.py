@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt.audio import display_name, open_audio
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.audio.resample import ResamplerName, require_resampler
 from vggish_pt.audio.waveform import waveform_pieces
 from vggish_pt.errors import AudioError, OutputError, VGGishError
@@ -57,7 +57,7 @@ class WaveformStore:
         return {**self.__dict__, "_mapped": None}  # worker processes map the file themselves
 
 
-def decode(item: Item, resampler: ResamplerName = "soxr") -> Samples:
+def decode(item: Clip, resampler: ResamplerName = "soxr") -> Samples:
     """The waveform of an input at 16 kHz, (T,) float32.
 
     Raises:
@@ -75,7 +75,7 @@ def decode(item: Item, resampler: ResamplerName = "soxr") -> Samples:
 
 
 def load(
-    items: Sequence[Item],
+    items: Sequence[Clip],
     folder: Path | None,
     *,
     resampler: ResamplerName = "soxr",

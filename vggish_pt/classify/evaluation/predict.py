@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from vggish_pt.audio.clip import Item
+    from vggish_pt.audio.clip import Clip
     from vggish_pt.classify.model import Prediction
     from vggish_pt.errors import VGGishError
     from vggish_pt.inference.pipeline import Embeddings
@@ -71,8 +71,8 @@ def load_classifier(
 
 
 def predict_items(
-    classifier: Classifier, items: Iterable[Item], *, workers: int = 1, **settings: Any
-) -> Generator[tuple[Item, Prediction | VGGishError]]:
+    classifier: Classifier, items: Iterable[Clip], *, workers: int = 1, **settings: Any
+) -> Generator[tuple[Clip, Prediction | VGGishError]]:
     """Scores of the inputs of a data set, in order; closing the iterator early stops its threads.
 
     Memory holds scores of windows, not their features, so long files do not swell it.
@@ -91,12 +91,12 @@ def predict_items(
         SettingsError: a setting outside what it may be.
         CheckpointError: scores that are not finite, as of damaged weights.
     """
-    from vggish_pt.inference.pipeline import embed_items
+    from vggish_pt.inference.pipeline import embed_clips
 
     chosen = classifier.embed_settings(**settings)
-    results = embed_items(classifier.backbone, items, chosen, workers=workers, reduce=classifier.reduce)
+    results = embed_clips(classifier.backbone, items, chosen, workers=workers, reduce=classifier.reduce)
 
-    def predictions() -> Generator[tuple[Item, Prediction | VGGishError]]:
+    def predictions() -> Generator[tuple[Clip, Prediction | VGGishError]]:
         with closing(results):
             for item, result in results:
                 yield item, checked(classifier.prediction(result))

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.audio.clip import Item, path_text
+from vggish_pt.audio.clip import Clip, path_text
 from vggish_pt.classify.evaluation.events import EventSettings
 from vggish_pt.classify.evaluation.predict import prediction_events
 from vggish_pt.errors import SettingsError
@@ -70,7 +70,7 @@ class TableSettings:
 class Table(Protocol):
     """A table that is being written."""
 
-    def add(self, item: Item, prediction: Prediction) -> None:
+    def add(self, item: Clip, prediction: Prediction) -> None:
         """Adds what is known of an input."""
 
 
@@ -139,7 +139,7 @@ class _Csv:
         part = ["segment_start", "segment_end"] if settings.segments else []
         self._table.writerow(["path", *part, *what])
 
-    def add(self, item: Item, prediction: Prediction) -> None:
+    def add(self, item: Clip, prediction: Prediction) -> None:
         settings = self._settings
         first: list[object] = [path_text(item.path)]
         if settings.segments:
@@ -178,7 +178,7 @@ class _Json:
         }
         file.write(_dumps(head)[:-1] + ', "files": [')
 
-    def add(self, item: Item, prediction: Prediction) -> None:
+    def add(self, item: Clip, prediction: Prediction) -> None:
         settings = self._settings
         entry: dict[str, Any] = {"path": path_text(item.path)}
         if settings.segments:

@@ -21,7 +21,7 @@ from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.nn.windows import Pad
 
 if TYPE_CHECKING:
-    from vggish_pt.audio.clip import Item
+    from vggish_pt.audio.clip import Clip
     from vggish_pt.model import VGGish
 
 RANDOM = "random"
@@ -125,7 +125,7 @@ class FeatureExtractor:
         self.model = model if model is not None or settings.kind != "vggish" else load_model(settings, device)
 
     def vectors(
-        self, items: Sequence[Item], *, workers: int = 1
+        self, items: Sequence[Clip], *, workers: int = 1
     ) -> Generator[NDArray[np.float32] | VGGishError, None, None]:
         """The features of each sound, (d,) float32, in order; of one that cannot be used, the error in their place.
 
@@ -136,7 +136,7 @@ class FeatureExtractor:
         return self._embed(items, workers) if self.model is not None else self._baseline(items, workers)
 
     def table(
-        self, items: Sequence[Item], *, workers: int = 1, watch: Watch | None = None
+        self, items: Sequence[Clip], *, workers: int = 1, watch: Watch | None = None
     ) -> tuple[NDArray[np.float32], dict[int, VGGishError]]:
         """The features of all sounds.
 
@@ -162,12 +162,12 @@ class FeatureExtractor:
         width = next((len(row) for row in rows if row is not None), 0)
         return np.stack([np.zeros(width, np.float32) if row is None else row for row in rows]), failures
 
-    def _embed(self, items: Sequence[Item], workers: int) -> Generator[NDArray[np.float32] | VGGishError, None, None]:
-        from vggish_pt.inference.pipeline import embed_items
+    def _embed(self, items: Sequence[Clip], workers: int) -> Generator[NDArray[np.float32] | VGGishError, None, None]:
+        from vggish_pt.inference.pipeline import embed_clips
 
         assert self.model is not None
         settings = self.settings.embed_settings()
-        with closing(embed_items(self.model, items, settings, workers=workers, reduce=window_vectors)) as results:
+        with closing(embed_clips(self.model, items, settings, workers=workers, reduce=window_vectors)) as results:
             for _, result in results:
                 try:
                     yield _finite(clip_vector(result, self.settings.pooling), "the network")
@@ -175,16 +175,16 @@ class FeatureExtractor:
                     yield error
 
     def _baseline(
-        self, items: Sequence[Item], workers: int
+        self, items: Sequence[Clip], workers: int
     ) -> Generator[NDArray[np.float32] | VGGishError, None, None]:
         from vggish_pt.utils.prefetch import Ahead, prefetch
 
         # As many as there are threads, and not more: a decoded hour has 230 MB.
-        ahead: Ahead[Item, NDArray[np.float32] | VGGishError] = Ahead()
+        ahead: Ahead[Clip, NDArray[np.float32] | VGGishError] = Ahead()
         return prefetch(items, partial(_baseline_vector, settings=self.settings), workers, ahead=ahead)
 
 
-def _baseline_vector(item: Item, settings: FeatureSettings) -> Generator[NDArray[np.float32] | VGGishError, None, None]:
+def _baseline_vector(item: Clip, settings: FeatureSettings) -> Generator[NDArray[np.float32] | VGGishError, None, None]:
     from vggish_pt.classify.data.waveforms import decode
 
     try:

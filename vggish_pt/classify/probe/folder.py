@@ -20,7 +20,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.classify.probe import Fitted, network_digest
 from vggish_pt.classify.probe.estimators import check_classifier, class_scores, gives_probabilities, make_classifier
 from vggish_pt.classify.probe.features import FeatureExtractor, FeatureSettings
@@ -122,7 +122,7 @@ class Probe:
         self, files: Iterable[str | os.PathLike[str]], *, workers: int = 1
     ) -> Generator[ProbePrediction | VGGishError, None, None]:
         """Like :meth:`predict`, one at a time, in order; a file that cannot be read gives its error."""
-        items = [Item(os.fspath(file), place) for place, file in enumerate(files)]
+        items = [Clip(os.fspath(file), place) for place, file in enumerate(files)]
         with closing(self._extractor.vectors(items, workers=workers)) as vectors:
             for item, vector in zip(items, vectors, strict=True):
                 if isinstance(vector, VGGishError):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.classify.config import ClassifierConfig
 from vggish_pt.classify.data import waveforms
 from vggish_pt.classify.data.augment import require_masks
@@ -33,7 +33,7 @@ class LabelledClip(Protocol):
     """A clip and its labels, such as :class:`vggish_pt.classify.data.labelled.Example`."""
 
     @property
-    def item(self) -> Item:
+    def item(self) -> Clip:
         """Where its audio is."""
 
     @property
@@ -214,7 +214,7 @@ def _split_rows(parts: dict[str, list[LabelledClip]]) -> list[dict[str, Any]]:
 
 
 def _decode(
-    items: list[Item], folder: Path, settings: TrainSettings, options: RunOptions, watch: Watch
+    items: list[Clip], folder: Path, settings: TrainSettings, options: RunOptions, watch: Watch
 ) -> waveforms.WaveformStore:
     store, failures = waveforms.load(
         items,
@@ -243,7 +243,7 @@ def _noise(settings: TrainSettings, folder: Path, options: RunOptions, watch: Wa
     files = find_inputs([settings.augment.noise]).files
     if not files:
         raise SettingsError(f"{settings.augment.noise}: no recordings of noise there")
-    store = _decode([Item(str(path)) for path in files], folder, settings, options, watch)
+    store = _decode([Clip(str(path)) for path in files], folder, settings, options, watch)
     if not all(store.lengths):  # skipped ones
         kept = [store[i] for i in range(len(store)) if store.lengths[i]]
         return waveforms.WaveformStore([len(a) for a in kept], kept)

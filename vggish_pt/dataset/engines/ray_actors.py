@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vggish_pt.audio.clip import Item, path_text
+from vggish_pt.audio.clip import Clip, path_text
 from vggish_pt.dataset.outcomes import Done, Outcome, failure, outcomes, row_columns
 from vggish_pt.dataset.schema import Failure, Rows
 from vggish_pt.errors import AudioError, AudioWarning, WeightsError, WorkerError
@@ -33,7 +33,7 @@ _DEATHS = 10  # of actors, with nothing done between: then it is not the inputs
 _WARNING = -1  # the place of a warning, which is no input
 
 
-def pack(items: list[Item]) -> bytes:
+def pack(items: list[Clip]) -> bytes:
     """Inputs on their way to an actor: for 256 paths, some kilobytes.
 
     Raises:
@@ -42,9 +42,9 @@ def pack(items: list[Item]) -> bytes:
     return zlib.compress(pickle.dumps(items, pickle.HIGHEST_PROTOCOL), 1)
 
 
-def unpack(data: bytes) -> list[Item]:
+def unpack(data: bytes) -> list[Clip]:
     """The inputs in what :func:`pack` gave. Only for what this run itself packed."""
-    items: list[Item] = pickle.loads(zlib.decompress(data))  # noqa: S301 (our own)
+    items: list[Clip] = pickle.loads(zlib.decompress(data))  # noqa: S301 (our own)
     return items
 
 
@@ -148,7 +148,7 @@ class Embedder:
         blocks = zip(batch["block"].to_pylist(), batch["items"].to_pylist(), strict=True)
         return pa.concat_tables(self._embed(block, unpack(data)) for block, data in blocks)
 
-    def _embed(self, block: int, items: list[Item]) -> Any:
+    def _embed(self, block: int, items: list[Clip]) -> Any:
         import ray
 
         tries, given_up = ray.get(self._attempts.begin.remote(block))
@@ -159,7 +159,7 @@ class Embedder:
         told = dict.fromkeys(str(each.message) for each in caught if issubclass(each.category, AudioWarning))
         return encode(block, results, list(told))
 
-    def _results(self, block: int, items: list[Item], tries: int, given_up: list[int]) -> Iterator[tuple[int, Outcome]]:
+    def _results(self, block: int, items: list[Clip], tries: int, given_up: list[int]) -> Iterator[tuple[int, Outcome]]:
         """What becomes of each input, and its place in the block."""
         if tries < 2:
             # At first threads decode. Once that has cost a process, processes do, which a decoder may crash.
@@ -180,15 +180,15 @@ class Embedder:
             for outcome in self._outcomes([_at(item, place)], processes=True):
                 yield place, outcome
 
-    def _outcomes(self, items: Iterable[Item], *, processes: bool) -> Iterator[Outcome]:
+    def _outcomes(self, items: Iterable[Clip], *, processes: bool) -> Iterator[Outcome]:
         workers = max(1, self._workers) if processes else self._workers
         results = outcomes(self._model, items, self._settings, pool=self._pool, workers=workers, processes=processes)
         with closing(results):
             yield from results
 
 
-def _at(item: Item, place: int) -> Item:
-    return Item(item.path, place, item.source, item.start, item.end)  # columns stay where they came from
+def _at(item: Clip, place: int) -> Clip:
+    return Clip(item.path, place, item.source, item.start, item.end)  # columns stay where they came from
 
 
 def _load(job: dict[str, Any], config: bytes, weights: Any) -> VGGish:
@@ -254,7 +254,7 @@ def encode(block: int, results: Iterable[tuple[int, Outcome]], told: Iterable[st
     return pa.table({"block": pa.array([block] * len(made), pa.int64()), **columns})
 
 
-def decode(row: dict[str, Any], item: Item) -> Outcome:
+def decode(row: dict[str, Any], item: Clip) -> Outcome:
     """What became of an input.
 
     Args:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from vggish_pt import errors
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.engines.ray_actors import Attempts, Embedder, decode, pack, unpack
 from vggish_pt.dataset.engines.ray_cluster import Share, check_device, cluster, resources, share_out
 from vggish_pt.dataset.outcomes import Outcome, Pool, failure
@@ -54,7 +54,7 @@ _Block = tuple[int, bytes]
 
 def outcomes_on_ray(
     weights: str | os.PathLike[str],
-    items: Iterable[Item],
+    items: Iterable[Clip],
     settings: EmbedSettings,
     *,
     pool: Pool = "none",
@@ -136,7 +136,7 @@ def _attempts(ray: Any) -> Any:
     return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(Attempts).remote()
 
 
-def inputs_per_block(items: Iterable[Item], actors: int) -> int:
+def inputs_per_block(items: Iterable[Clip], actors: int) -> int:
     """How many inputs an actor gets at a time: many, so that batches are full, but no more than it may lose.
 
     Args:
@@ -151,7 +151,7 @@ def inputs_per_block(items: Iterable[Item], actors: int) -> int:
     return max(1, min(_MAX_INPUTS, fit, -(-count // (actors * _BLOCKS_EACH))))
 
 
-def _bytes(item: Item) -> int:
+def _bytes(item: Clip) -> int:
     """The size of its file; a guess where that cannot be seen from here."""
     if item.source is None:
         with contextlib.suppress(OSError, ValueError):
@@ -160,7 +160,7 @@ def _bytes(item: Item) -> int:
     return size if isinstance(size, int) else _GUESSED_BYTES
 
 
-def _packed(items: Iterable[Item], size: int) -> Iterator[bytes | Failure]:
+def _packed(items: Iterable[Clip], size: int) -> Iterator[bytes | Failure]:
     """Inputs in blocks; those that cannot be sent fail."""
     iterator = iter(items)
     while block := list(islice(iterator, size)):
@@ -283,7 +283,7 @@ def _no_room(share: Share) -> str:
 
 def _outcomes(tables: Iterable[Any], packed: dict[int, bytes]) -> Iterator[Outcome]:
     """Outcomes in tables; each input's once, and none left out."""
-    open_blocks: dict[int, dict[int, Item]] = {}
+    open_blocks: dict[int, dict[int, Clip]] = {}
     for table in tables:
         for batch in table.to_batches():
             columns = {name: batch.column(name) for name in batch.schema.names}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt.audio import display_name
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.inputs.files import Spelling
 from vggish_pt.dataset.inputs.table import Kept, Store, Stored
 from vggish_pt.errors import AudioError
@@ -28,10 +28,10 @@ class OnDisk:
         """None: the path is enough."""
 
 
-class Items:
-    """The inputs of a data set, as :func:`vggish_pt.dataset.inputs.find_items` finds them.
+class Clips:
+    """The inputs of a data set, as :func:`vggish_pt.dataset.inputs.find_clips` finds them.
 
-    It can be iterated as often as needed, and gives an :class:`~vggish_pt.audio.clip.Item` at a time.
+    It can be iterated as often as needed, and gives an :class:`~vggish_pt.audio.clip.Clip` at a time.
 
     Attributes:
         failures: each thing named that leads to no input, and the error that says why.
@@ -58,7 +58,7 @@ class Items:
     def __len__(self) -> int:
         return self._total - len(self._repeats)
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[Clip]:
         repeats = iter(self._repeats.tolist())
         skip, index = next(repeats, -1), 0
         for number, row in enumerate(self.store.rows()):
@@ -82,7 +82,7 @@ class Items:
         label = display_name(name)
         self.failures.append((name, AudioError(f"{label}: {reason}", label)))
 
-    def finish(self) -> Items:
+    def finish(self) -> Clips:
         """Settles types and finds repeated inputs, once all have been added.
 
         Raises:
@@ -110,8 +110,8 @@ class Items:
         self.repeated = len(self._repeats)
 
 
-def _item(index: int, row: Stored) -> Item:
-    return Item(row.kept.path, index, row.place.source(row.kept), row.start, row.end, row.columns)
+def _item(index: int, row: Stored) -> Clip:
+    return Clip(row.kept.path, index, row.place.source(row.kept), row.start, row.end, row.columns)
 
 
 def _again(keys: bytearray) -> NDArray[np.bool_]:

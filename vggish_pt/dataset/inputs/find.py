@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from vggish_pt.audio import display_name
 from vggish_pt.audio.clip import Opener
-from vggish_pt.dataset.inputs.clips import Items, OnDisk
+from vggish_pt.dataset.inputs.clips import Clips, OnDisk
 from vggish_pt.dataset.inputs.columns import open_parquet
 from vggish_pt.dataset.inputs.files import AUDIO_SUFFIXES, Search
 from vggish_pt.dataset.inputs.manifest import BadRow, Manifest, is_manifest, open_file
@@ -56,7 +56,7 @@ class _Beside:
         return RemoteFile(found) if is_address(found) else found
 
 
-def find_items(named: Iterable[str], *, stdin: BinaryIO | None = None) -> Items:
+def find_clips(named: Iterable[str], *, stdin: BinaryIO | None = None) -> Clips:
     """Finds the inputs behind all that can be named.
 
     - A file, folder or pattern: as :func:`find_inputs` takes it.
@@ -89,14 +89,14 @@ def find_items(named: Iterable[str], *, stdin: BinaryIO | None = None) -> Items:
 
 class _Finder:
     def __init__(self, stdin: BinaryIO | None) -> None:
-        self._items = Items()
+        self._items = Clips()
         self._stdin = stdin
         self._files = self._items.store.group()
         self._shards = self._items.store.group()
         self._search = Search(self._take, lambda name, error: self._items.failures.append((name, error)))
         self._known_schemes: set[str] = set()
 
-    def finish(self) -> Items:
+    def finish(self) -> Clips:
         self._items.passed_over += self._search.passed_over
         return self._items.finish()
 

@@ -18,7 +18,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vggish_pt.audio import display_name
-from vggish_pt.dataset.inputs.clips import Items
+from vggish_pt.dataset.inputs.clips import Clips
 from vggish_pt.dataset.inputs.columns import (
     MAX_COLUMNS,
     TAKEN,
@@ -215,7 +215,7 @@ def _said_audio(metadata: dict[bytes, bytes] | None) -> set[str]:
         return set()
 
 
-def add_sounds(name: str, column: str, items: Items) -> None:
+def add_sounds(name: str, column: str, items: Clips) -> None:
     """Adds the sounds of a Parquet file.
 
     Args:

@@ -6,7 +6,7 @@ import binascii
 from collections.abc import Sequence
 from typing import IO
 
-from vggish_pt.audio.clip import Item
+from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.outputs.part import INPUTS, KEY, pack_keys, unpack_keys
 from vggish_pt.dataset.schema import Failure
 from vggish_pt.errors import OutputError
@@ -35,7 +35,7 @@ def write_failures(file: IO[bytes], failures: Sequence[tuple[bytes, Failure]], *
         "type": pa.array([failure.type for failure in told], pa.string()),
     }
     if segments:
-        items = [failure.item or Item("") for failure in told]
+        items = [failure.item or Clip("") for failure in told]
         columns["segment_start"] = pa.array([item.start for item in items], pa.float64())
         columns["segment_end"] = pa.array([item.end for item in items], pa.float64())
     table = pa.table(columns).replace_schema_metadata({INPUTS: pack_keys([key for key, _ in failures])})
@@ -79,7 +79,7 @@ def read_failures(file: IO[bytes], folder: str) -> list[tuple[bytes, Failure]]:
     return failures
 
 
-def _item(key: bytes, row: dict[str, float | None]) -> Item | None:
+def _item(key: bytes, row: dict[str, float | None]) -> Clip | None:
     if key == NO_INPUT:
         return None
-    return Item(str(row["path"]), start=row.get("segment_start"), end=row.get("segment_end"))
+    return Clip(str(row["path"]), start=row.get("segment_start"), end=row.get("segment_end"))

@@ -25,7 +25,7 @@ from vggish_pt.dataset.schema import Failure, Layout
 from vggish_pt.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
-    from vggish_pt.audio.clip import Item
+    from vggish_pt.audio.clip import Clip
     from vggish_pt.dataset.outcomes import Done, Outcome
 
 DEFAULT_CHECKPOINT = 60.0
@@ -38,7 +38,7 @@ class Inputs(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[Item]: ...
+    def __iter__(self) -> Iterator[Clip]: ...
 
 
 class Pending:
@@ -50,7 +50,7 @@ class Pending:
     def __len__(self) -> int:
         return int(np.count_nonzero(self._wanted))
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[Clip]:
         return (item for item, wanted in zip(self._items, self._wanted.tolist(), strict=True) if wanted)
 
 

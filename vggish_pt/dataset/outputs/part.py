@@ -1,6 +1,6 @@
 """A part of a dataset folder: whole inputs in one Parquet file, whose footer says which.
 
-The footer's metadata hold, beside what made the embeddings, the inputs' keys (:attr:`vggish_pt.audio.clip.Item.key`)
+The footer's metadata hold, beside what made the embeddings, the inputs' keys (:attr:`vggish_pt.audio.clip.Clip.key`)
 and their counts. So what a folder holds is read from its footers alone.
 """
 

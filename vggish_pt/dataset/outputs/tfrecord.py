@@ -25,7 +25,7 @@ from vggish_pt.errors import SettingsError
 from vggish_pt.utils.crc32c import crc32c, mask
 
 if TYPE_CHECKING:
-    from vggish_pt.audio.clip import Item
+    from vggish_pt.audio.clip import Clip
 
 
 class TFRecordWriter:
@@ -72,7 +72,7 @@ def check_layout(layout: Layout) -> None:
         )
 
 
-def check_items(items: Iterable[Item]) -> None:
+def check_clips(items: Iterable[Clip]) -> None:
     """Makes sure, before any work is done, that all labels are numbers.
 
     Raises:

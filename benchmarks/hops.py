@@ -30,7 +30,7 @@ from vggish_pt.bench import generated_sound
 from vggish_pt.bench.machine import operations
 from vggish_pt.bench.timing import rounds, threads
 from vggish_pt.nn.network import Network
-from vggish_pt.nn.streaming import ExampleStream
+from vggish_pt.nn.streaming import StreamingLogMel
 from vggish_pt.nn.windows import hop_frames
 
 _BLOCK = 1 << 17
@@ -38,7 +38,7 @@ _BLOCK = 1 << 17
 
 def push_all(model: VGGish, waveform: np.ndarray, hop: float) -> list[torch.Tensor]:
     """The windows of a waveform, block by block as embedding makes them, each block's in memory of their own."""
-    stream = ExampleStream(model.frontend, hop)
+    stream = StreamingLogMel(model.frontend, hop)
     pieces = [stream.push(waveform[i : i + _BLOCK]).contiguous() for i in range(0, len(waveform), _BLOCK)]
     return [*pieces, stream.flush().contiguous()]
 

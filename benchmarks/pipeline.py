@@ -29,11 +29,11 @@ from vggish_pt import VGGish, VGGishConfig, VGGishError
 from vggish_pt.audio.clip import Clip
 from vggish_pt.bench import generated_sound
 from vggish_pt.inference.batching import Batch
-from vggish_pt.inference.loading import Piece, Task, read
+from vggish_pt.inference.loading import Task, WindowChunk, read
 from vggish_pt.inference.pipeline import embed_clips
 from vggish_pt.inference.processes import read_in_processes
 from vggish_pt.inference.settings import EmbedSettings
-from vggish_pt.utils.prefetch import Ahead, prefetch
+from vggish_pt.utils.prefetch import ReadAhead, prefetch
 
 RECORDINGS = Path(__file__).resolve().parent.parent.parent / "shared" / "esc10"
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
@@ -84,12 +84,14 @@ class Way:
     workers: int
     processes: bool
 
-    def pieces(self, model: VGGish, paths: list[str], settings: EmbedSettings, size: int) -> Iterator[Piece]:
+    def pieces(self, model: VGGish, paths: list[str], settings: EmbedSettings, size: int) -> Iterator[WindowChunk]:
         if self.processes:
             return read_in_processes(tasks(paths), model.frontend, settings, self.workers, ahead=size)
         from vggish_pt.inference.pipeline import _use_one_thread
 
-        ahead: Ahead[Task, Piece] = Ahead(size, size, lambda task: task.weight, lambda piece: len(piece.windows))
+        ahead: ReadAhead[Task, WindowChunk] = ReadAhead(
+            size, size, lambda task: task.weight, lambda piece: len(piece.windows)
+        )
         return prefetch(
             tasks(paths),
             lambda task: read(task, model.frontend, settings),
@@ -188,7 +190,7 @@ def speed(args: argparse.Namespace) -> None:
 rows: list[tuple[str, ...]] = []
 
 
-def map_read(model: VGGish, paths: list[str]) -> Iterator[Piece]:
+def map_read(model: VGGish, paths: list[str]) -> Iterator[WindowChunk]:
     for task in tasks(paths):
         yield from read(task, model.frontend, EmbedSettings())
 

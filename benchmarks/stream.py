@@ -23,7 +23,7 @@ import torch
 from vggish_pt import VGGish, push_many
 from vggish_pt.inference.pipeline import Embeddings
 from vggish_pt.nn.frontend import LogMel
-from vggish_pt.nn.streaming import ExampleStream
+from vggish_pt.nn.streaming import StreamingLogMel
 
 RATES = (16_000, 8_000, 22_050, 44_100, 48_000, 96_000)
 
@@ -59,7 +59,7 @@ def cuttings(model: VGGish, count: int) -> None:
                 whole = model.embed(samples, sample_rate=rate, pad="tail")
                 log_mel = LogMel()(torch.from_numpy(samples.astype(float).mean(axis=0)))
             stream = model.stream(rate, pad="tail")
-            examples = ExampleStream(LogMel(), pad="drop")
+            examples = StreamingLogMel(LogMel(), pad="drop")
             parts, windows, restored = [], [], number % 4 == 3
             pieces = cut(rng, samples, rate)
             chunks_seen += len(pieces)

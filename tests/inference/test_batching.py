@@ -14,7 +14,7 @@ from vggish_pt.inference import batching as batch_module
 from vggish_pt.inference.batching import Batch
 from vggish_pt.inference.devices import replicas
 from vggish_pt.inference.pipeline import embed_clips
-from vggish_pt.inference.runners import HostLane, compute
+from vggish_pt.inference.runners import HostRunner, compute
 from vggish_pt.inference.settings import EmbedSettings
 
 
@@ -101,11 +101,11 @@ def test_several_devices_give_the_same_bits(small_model, windows, monkeypatch, w
 
     lanes: list[LateLane] = []
 
-    def make_lane(model, settings):
+    def make_runner(model, settings):
         lanes.append(LateLane(model, settings))
         return lanes[-1]
 
-    monkeypatch.setattr(batch_module, "make_lane", make_lane)
+    monkeypatch.setattr(batch_module, "make_runner", make_runner)
     assert _equal(_results(Batch(models[:2], settings), windows), expected)
     assert [lane.sizes for lane in lanes] == [[5, 5, 5], [5, 5, 3]]  # in turn
     assert all(lane.most == 2 for lane in lanes)  # a pass waits there while another one is computed
@@ -113,7 +113,7 @@ def test_several_devices_give_the_same_bits(small_model, windows, monkeypatch, w
 
 
 def test_values_come_without_waiting_for_more(small_model, windows, monkeypatch):
-    monkeypatch.setattr(batch_module, "make_lane", LateLane)
+    monkeypatch.setattr(batch_module, "make_runner", LateLane)
     batch, receiver = Batch(small_model, EmbedSettings(batch_size=2)), Receiver()
     batch.add(receiver, windows[0][:2])
     deadline = time.monotonic() + 30
@@ -132,8 +132,8 @@ def test_on_the_cpu_values_are_there_at_once(small_model, windows):
 
 def test_passes_copy_nothing_but_what_they_must(small_model, windows, monkeypatch):
     begun = []
-    begin = HostLane.begin
-    monkeypatch.setattr(HostLane, "begin", lambda lane, parts: begun.append(list(parts)) or begin(lane, parts))
+    begin = HostRunner.begin
+    monkeypatch.setattr(HostRunner, "begin", lambda lane, parts: begun.append(list(parts)) or begin(lane, parts))
     batch = Batch(small_model, EmbedSettings(batch_size=8))
     batch.add(Receiver(), windows[2])
     assert begun[0][0].data_ptr() == windows[2].data_ptr()
@@ -146,7 +146,7 @@ def test_passes_copy_nothing_but_what_they_must(small_model, windows, monkeypatc
 def test_passes_grow_until_they_have_their_size(small_model, monkeypatch, batch_size, sizes):
     begun: list[int] = []
 
-    class Lane:
+    class Runner:
         depth = 0
 
         def __init__(self, model, settings) -> None:
@@ -166,7 +166,7 @@ def test_passes_grow_until_they_have_their_size(small_model, monkeypatch, batch_
         def values(self):
             return torch.zeros(self.count, 128)
 
-    monkeypatch.setattr(batch_module, "make_lane", Lane)
+    monkeypatch.setattr(batch_module, "make_runner", Runner)
     batch = Batch(small_model, EmbedSettings(batch_size=batch_size))
     for _ in range(100):  # however the windows come
         batch.add(Receiver(), torch.zeros(7, 96, 64))

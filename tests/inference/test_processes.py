@@ -20,7 +20,7 @@ from worker_openers import Counting, Deadly, Failing, Sound, Waiting, Warning_, 
 from vggish_pt.audio.clip import Clip
 from vggish_pt.errors import AudioError, AudioWarning, SettingsError, WorkerError
 from vggish_pt.inference import pipeline as embedding
-from vggish_pt.inference.loading import Piece, Task, read
+from vggish_pt.inference.loading import Task, WindowChunk, read
 from vggish_pt.inference.pipeline import Embeddings, embed_clips, use_processes
 from vggish_pt.inference.processes import read_in_processes
 from vggish_pt.inference.processes.wire import MAX_WINDOWS, as_piece, messages, receive_message, send_message
@@ -245,7 +245,7 @@ def test_reading_ahead_is_bounded(small_model, tmp_path):
             yield Task(i, Counting(wav(20, rate=4_000), log), str(i))
 
     pieces = _pieces(tasks(), small_model, workers=2, ahead=8)
-    assert isinstance(next(pieces), Piece)
+    assert isinstance(next(pieces), WindowChunk)
     time.sleep(1)  # a chance to run away
     assert len(taken) <= 2 * 2 + 8 + 1
     # An allowance is at least a message of 64 windows; a file has 20.

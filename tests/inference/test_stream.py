@@ -27,7 +27,7 @@ from vggish_pt import (
 )
 from vggish_pt.inference.pipeline import Embeddings
 from vggish_pt.nn.frontend import LogMel
-from vggish_pt.nn.streaming import ExampleStream
+from vggish_pt.nn.streaming import StreamingLogMel
 
 RATES = (8_000, 22_050, 44_100, 48_000, 96_000)
 
@@ -94,7 +94,7 @@ def test_200_cuttings_give_the_same_log_mel(rng: np.random.Generator) -> None:
     for hop in (0.96, 0.1):
         expected = LogMel()(torch.from_numpy(waveform), hop)
         for _ in range(100):
-            stream = ExampleStream(LogMel(), hop, "drop")
+            stream = StreamingLogMel(LogMel(), hop, "drop")
             pieces = np.split(waveform, cutting(rng, len(waveform), 16_000))
             windows = torch.cat([*(stream.push(piece) for piece in pieces), stream.flush()])
             assert (windows - expected).abs().max() <= 1e-6

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vggish_pt.errors import SettingsError
 from vggish_pt.nn.frontend import LogMel
-from vggish_pt.nn.streaming import ExampleStream
+from vggish_pt.nn.streaming import StreamingLogMel
 from vggish_pt.nn.windows import Pad, count_windows, padding
 
 HOPS = (0.01, 0.1, 0.48, 0.96, 0.97, 1.5, 3.0)
@@ -20,7 +20,7 @@ NOISE = np.random.default_rng(0).standard_normal(100_000) * 0.1
 
 
 def stream(pieces: list[np.ndarray], hop: float, pad: Pad) -> torch.Tensor:
-    examples = ExampleStream(LogMel(), hop, pad)
+    examples = StreamingLogMel(LogMel(), hop, pad)
     windows = [examples.push(piece) for piece in pieces]
     assert examples.samples == sum(map(len, pieces))
     return torch.cat([*windows, examples.flush()])
@@ -51,7 +51,7 @@ def test_pieces_of_one_size(size: int) -> None:
 def test_a_buffer_may_be_used_again() -> None:
     """What is kept is a copy, even of a piece that is shorter than a frame."""
     buffer = np.zeros(300)
-    examples = ExampleStream(LogMel(), 0.96, "short")
+    examples = StreamingLogMel(LogMel(), 0.96, "short")
     windows = []
     for start in range(0, 60_000, 300):
         buffer[:] = NOISE[start : start + 300]
@@ -70,7 +70,7 @@ def kept_values(examples: Any) -> int:
 
 @pytest.mark.parametrize("hop", HOPS)
 def test_kept_state_is_bounded(hop: float) -> None:
-    examples = ExampleStream(LogMel(), hop, "tail")
+    examples = StreamingLogMel(LogMel(), hop, "tail")
     for start in range(0, 96_000, 4000):
         examples.push(NOISE[start : start + 4000].repeat(4))
         assert kept_values(examples) <= 96 * 64 + 400
@@ -78,6 +78,6 @@ def test_kept_state_is_bounded(hop: float) -> None:
 
 def test_settings_are_checked() -> None:
     with pytest.raises(SettingsError, match="hop"):
-        ExampleStream(LogMel(), 0.965)
+        StreamingLogMel(LogMel(), 0.965)
     with pytest.raises(SettingsError, match="pad"):
-        ExampleStream(LogMel(), 0.96, "zero")  # type: ignore[arg-type]
+        StreamingLogMel(LogMel(), 0.96, "zero")  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vggish_pt.utils.prefetch import Ahead, prefetch
+from vggish_pt.utils.prefetch import ReadAhead, prefetch
 
 _others: set[int | None] = set()
 
@@ -103,7 +103,7 @@ def test_as_much_is_read_ahead_as_the_caller_takes(workers: int) -> None:
             made.append((task, i))
             yield task, i
 
-    ahead: Ahead[int, tuple[int, int]] = Ahead(tasks=50, pieces=300, weigh=lambda piece: 10)
+    ahead: ReadAhead[int, tuple[int, int]] = ReadAhead(tasks=50, pieces=300, weigh=lambda piece: 10)
     pieces = prefetch(tasks(), produce, workers, ahead=ahead)
     next(pieces)
     deadline = time.monotonic() + 30
@@ -124,7 +124,7 @@ def test_large_tasks_are_not_read_far_ahead() -> None:
             taken.append(task)
             yield task
 
-    pieces = prefetch(tasks(), lambda task: iter([task]), 2, ahead=Ahead(50, 50, weigh_task=lambda _: 1 << 23))
+    pieces = prefetch(tasks(), lambda task: iter([task]), 2, ahead=ReadAhead(50, 50, weigh_task=lambda _: 1 << 23))
     next(pieces)
     assert len(taken) == 4  # 32 MiB
     pieces.close()
@@ -141,7 +141,7 @@ def test_the_first_line_always_has_a_place() -> None:
                 gate.set()  # the others have used up everything
             yield task
 
-    ahead: Ahead[int, int] = Ahead(tasks=5, pieces=8, weigh=lambda piece: 1)
+    ahead: ReadAhead[int, int] = ReadAhead(tasks=5, pieces=8, weigh=lambda piece: 1)
     threading.Timer(0.5, gate.set).start()
     assert list(prefetch(range(6), produce, 3, ahead=ahead)) == [task for task in range(6) for _ in range(20)]
 

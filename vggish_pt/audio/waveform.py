@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def waveform_pieces(audio: Audio, resampler: ResamplerName = "soxr") -> Iterator[Waveform]:
+def waveform_chunks(audio: Audio, resampler: ResamplerName = "soxr") -> Iterator[Waveform]:
     """The waveform of opened audio, piece by piece.
 
     Args:
@@ -69,4 +69,4 @@ def load_waveform(
     import torch
 
     with open_audio(source, sample_rate, allow_truncated=allow_truncated) as audio:
-        return torch.from_numpy(np.concatenate(list(waveform_pieces(audio, resampler))))
+        return torch.from_numpy(np.concatenate(list(waveform_chunks(audio, resampler))))

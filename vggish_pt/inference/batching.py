@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vggish_pt.inference.loading import no_windows
-from vggish_pt.inference.runners import Pass, compute, make_lane, plain
+from vggish_pt.inference.runners import PendingBatch, compute, make_runner, plain
 
 if TYPE_CHECKING:
     from vggish_pt.inference.settings import EmbedSettings
@@ -50,12 +50,12 @@ class Batch:
         self._settings = settings
         self._largest = settings.batch_size or DEFAULT_BATCH_SIZE
         self._size = min(_FIRST_PASS, self._largest)
-        self._lanes = [make_lane(model, settings) for model in self._models]
+        self._lanes = [make_runner(model, settings) for model in self._models]
         self._depth = sum(lane.depth for lane in self._lanes)
         self._next = 0
         self._waiting: deque[tuple[Receiver, Tensor]] = deque()
         self._count = 0
-        self._running: deque[tuple[Pass, list[tuple[Receiver, int]]]] = deque()
+        self._running: deque[tuple[PendingBatch, list[tuple[Receiver, int]]]] = deque()
 
     def add(self, record: Receiver, examples: Tensor) -> None:
         """Adds windows, (n, 96, 64); runs the network as often as there are enough."""

@@ -13,9 +13,9 @@ from torch import Tensor
 from vggish_pt import constants as c
 from vggish_pt.audio import AudioLike, display_name, open_audio
 from vggish_pt.audio.clip import Opener
-from vggish_pt.audio.waveform import waveform_pieces
+from vggish_pt.audio.waveform import waveform_chunks
 from vggish_pt.errors import AudioError, VGGishError
-from vggish_pt.nn.streaming import ExampleStream
+from vggish_pt.nn.streaming import StreamingLogMel
 
 if TYPE_CHECKING:
     from vggish_pt.inference.settings import EmbedSettings
@@ -67,7 +67,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Piece:
+class WindowChunk:
     """The next windows of a task.
 
     Attributes:
@@ -90,7 +90,9 @@ class Piece:
         return self.duration is not None or self.error is not None
 
 
-def read(task: Task, frontend: LogMel, settings: EmbedSettings, device: torch.device | str = "cpu") -> Generator[Piece]:
+def read(
+    task: Task, frontend: LogMel, settings: EmbedSettings, device: torch.device | str = "cpu"
+) -> Generator[WindowChunk]:
     """Decodes, resamples and cuts one source into windows.
 
     Args:
@@ -111,26 +113,26 @@ def read(task: Task, frontend: LogMel, settings: EmbedSettings, device: torch.de
             start=task.start,
             end=task.end,
         ) as audio:
-            stream = ExampleStream(frontend, settings.hop, settings.pad, device)
+            stream = StreamingLogMel(frontend, settings.hop, settings.pad, device)
             held: Tensor | None = None  # so that a short source is one piece
-            for samples in waveform_pieces(audio, settings.resampler):
+            for samples in waveform_chunks(audio, settings.resampler):
                 windows = stream.push(samples)
                 if len(windows) and held is not None:
-                    yield Piece(task.number, audio.name, held)
+                    yield WindowChunk(task.number, audio.name, held)
                 if len(windows):
                     held = windows
             rest = stream.flush()
             if held is not None and len(rest):
-                yield Piece(task.number, audio.name, held)
+                yield WindowChunk(task.number, audio.name, held)
             last = held if held is not None and not len(rest) else rest
-            yield Piece(task.number, audio.name, last, audio.decoded / audio.sample_rate)
+            yield WindowChunk(task.number, audio.name, last, audio.decoded / audio.sample_rate)
     except VGGishError as error:
-        yield Piece(task.number, task.label, error=error)
+        yield WindowChunk(task.number, task.label, error=error)
     except Exception as error:
         # What other people's openers raise is an input that cannot be had; elsewhere, the rest would be our mistakes.
         if not isinstance(error, OSError | MemoryError | RuntimeError) and not task.opener:
             raise
-        yield Piece(task.number, task.label, error=_unreadable(task, error))
+        yield WindowChunk(task.number, task.label, error=_unreadable(task, error))
 
 
 def _unreadable(task: Task, error: Exception) -> AudioError:

@@ -23,10 +23,10 @@ from vggish_pt.audio import AudioLike, display_name
 from vggish_pt.audio.resample import require_resampler
 from vggish_pt.errors import SettingsError, VGGishError
 from vggish_pt.inference.batching import DEFAULT_BATCH_SIZE, Batch
-from vggish_pt.inference.loading import Piece, Task, read
+from vggish_pt.inference.loading import Task, WindowChunk, read
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.nn.windows import window_times
-from vggish_pt.utils.prefetch import Ahead, prefetch
+from vggish_pt.utils.prefetch import ReadAhead, prefetch
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -247,7 +247,9 @@ def _run(
     else:
         # The front end runs where the network is; on the CPU if that is in several places.
         device = models[0].device if len(models) == 1 else torch.device("cpu")
-        ahead: Ahead[Task, Piece] = Ahead(size, size, lambda task: task.weight, lambda piece: len(piece.windows))
+        ahead: ReadAhead[Task, WindowChunk] = ReadAhead(
+            size, size, lambda task: task.weight, lambda piece: len(piece.windows)
+        )
         pieces = prefetch(
             tasks,
             lambda task: read(task, models[0].frontend, settings, device),
@@ -304,10 +306,10 @@ class _Record:
         self.pending = 0
         self._complete = complete
         self._reduce = reduce or (lambda values: values)
-        self._last: Piece | None = None
+        self._last: WindowChunk | None = None
         self._values: list[Tensor] = []
 
-    def advance(self, piece: Piece) -> None:
+    def advance(self, piece: WindowChunk) -> None:
         """Takes note of a piece whose windows are in the batch."""
         if piece.last:
             self._last = piece

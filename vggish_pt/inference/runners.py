@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vggish_pt.nn.extractor import Extractor
 
 
-class Pass(Protocol):
+class PendingBatch(Protocol):
     """A pass through the network that was begun."""
 
     def done(self) -> bool:
@@ -31,7 +31,7 @@ class Pass(Protocol):
         """Waits for the values: a plain tensor (n, ...) on the CPU, of its own memory."""
 
 
-class Lane(Protocol):
+class Runner(Protocol):
     """A device with the model on it.
 
     Attributes:
@@ -40,7 +40,7 @@ class Lane(Protocol):
 
     depth: int
 
-    def begin(self, parts: Sequence[Tensor]) -> Pass:
+    def begin(self, parts: Sequence[Tensor]) -> PendingBatch:
         """Begins a pass.
 
         Args:
@@ -48,14 +48,14 @@ class Lane(Protocol):
         """
 
 
-def make_lane(model: Extractor, settings: EmbedSettings) -> Lane:
+def make_runner(model: Extractor, settings: EmbedSettings) -> Runner:
     """The lane for a model where it is.
 
     Args:
         model: the model.
         settings: what decides the numbers.
     """
-    return CudaLane(model, settings) if model.device.type == "cuda" else HostLane(model, settings)
+    return CudaRunner(model, settings) if model.device.type == "cuda" else HostRunner(model, settings)
 
 
 @torch.inference_mode()
@@ -74,7 +74,7 @@ def plain(values: Tensor) -> Tensor:
         return torch.empty(values.shape, dtype=values.dtype).copy_(values)
 
 
-class HostLane:
+class HostRunner:
     """Computes at once, and waits for it: the CPU, and devices without queues of their own."""
 
     depth = 0
@@ -83,8 +83,8 @@ class HostLane:
         self._model = model
         self._settings = settings
 
-    def begin(self, parts: Sequence[Tensor]) -> Pass:
-        """As in :class:`Lane`."""
+    def begin(self, parts: Sequence[Tensor]) -> PendingBatch:
+        """As in :class:`Runner`."""
         examples = parts[0] if len(parts) == 1 else torch.cat(list(parts))
         return _Computed(plain(compute(self._model, self._settings, examples).cpu()))
 
@@ -100,7 +100,7 @@ class _Computed:
         return self._values
 
 
-class CudaLane:
+class CudaRunner:
     """Computes in the background.
 
     Windows are gathered in pinned memory, which alone the device can fetch while the processor goes on. They are
@@ -120,8 +120,8 @@ class CudaLane:
         self._upload = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         self._staging = deque(no_windows() for _ in range(self.depth))
 
-    def begin(self, parts: Sequence[Tensor]) -> Pass:
-        """As in :class:`Lane`."""
+    def begin(self, parts: Sequence[Tensor]) -> PendingBatch:
+        """As in :class:`Runner`."""
         with torch.inference_mode(), torch.cuda.device(self._device):
             values = compute(self._model, self._settings, self._on_device(parts))
             result = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)

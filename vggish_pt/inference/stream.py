@@ -21,7 +21,7 @@ from vggish_pt.inference.batching import Batch
 from vggish_pt.inference.pipeline import Embeddings, check_model
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.inference.stream_state import State, StateReader
-from vggish_pt.nn.streaming import ExampleStream
+from vggish_pt.nn.streaming import StreamingLogMel
 from vggish_pt.nn.windows import hop_frames, window_times
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class EmbeddingStream:
         check_model(model, settings)
         block = max(1, self.sample_rate // _BLOCKS_PER_SECOND)
         self._resampler: Resampler = make_resampler(self.sample_rate, settings.resampler, block)
-        self._examples = ExampleStream(model.frontend, settings.hop, settings.pad, model.device)
+        self._examples = StreamingLogMel(model.frontend, settings.hop, settings.pad, model.device)
         self._level = LevelCheck(name, self.sample_rate)
         self._ended = False
         self._nothing: Tensor | None = None

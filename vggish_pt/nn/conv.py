@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 
-class FirstConv2d(nn.Conv2d):
+class Float32Conv2d(nn.Conv2d):
     """A convolution that ``.to(torch.bfloat16)`` and ``.half()`` leave in float32; other casts act as usual."""
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FirstConv2d:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Float32Conv2d:
         def kept_wide(tensor: Tensor) -> Tensor:
             applied = fn(tensor)
             narrow = applied.is_floating_point() and applied.element_size() < 4 <= tensor.element_size()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vggish_pt import constants as c
 from vggish_pt.errors import SettingsError
-from vggish_pt.nn.conv import FirstConv2d
+from vggish_pt.nn.conv import Float32Conv2d
 from vggish_pt.nn.fusion import fuse, over_time
 from vggish_pt.nn.kernels import ONEDNN_KERNELS, TORCH_KERNELS, Kernels, inference_kernels
 from vggish_pt.nn.kernels.winograd import WinogradKernels
@@ -62,7 +62,7 @@ class Network(nn.Module):
         self.winograd = True
         self.tf32 = False
         self._winograd: WinogradKernels | None = None
-        self.conv1 = FirstConv2d(1, 64, 3, padding=1)
+        self.conv1 = Float32Conv2d(1, 64, 3, padding=1)
         self.conv2 = nn.Conv2d(64, 128, 3, padding=1)
         self.conv3_1 = nn.Conv2d(128, 256, 3, padding=1)
         self.conv3_2 = nn.Conv2d(256, 256, 3, padding=1)
@@ -84,7 +84,7 @@ class Network(nn.Module):
             Name and output of each stage, (n, channels, time, frequency): blocks after their pool (conv1 to conv4),
             and in blocks of two convolutions each of them after its ReLU (conv3_1, conv3_2, conv4_1, conv4_2).
         """
-        # The first layer may be of a wider type than the others; see FirstConv2d.
+        # The first layer may be of a wider type than the others; see Float32Conv2d.
         wide, narrow = self.conv1.weight.dtype, self.conv2.weight.dtype
         x = examples.to(wide)
         for block, names in _BLOCKS.items():

@@ -16,7 +16,7 @@ Waveform = NDArray[np.float64]
 """(T,) float64 samples of one channel at 16 kHz."""
 
 
-class ExampleStream:
+class StreamingLogMel:
     """Cuts one stream of samples into the windows of a clip.
 
     Args:

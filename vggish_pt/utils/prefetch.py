@@ -21,7 +21,7 @@ _MAX_HELD_BYTES = 1 << 25
 
 
 @dataclass
-class Ahead(Generic[Task, Piece]):
+class ReadAhead(Generic[Task, Piece]):
     """How far to read ahead. It should be as much as the caller takes at a time, or the caller will wait.
 
     Attributes:
@@ -43,7 +43,7 @@ def prefetch(
     workers: int,
     *,
     prepare: Callable[[], None] | None = None,
-    ahead: Ahead[Task, Piece] | None = None,
+    ahead: ReadAhead[Task, Piece] | None = None,
 ) -> Generator[Piece]:
     """Yields the pieces of every task, in order.
 
@@ -61,8 +61,8 @@ def prefetch(
         for task in tasks:
             yield from produce(task)
         return
-    ahead = ahead or Ahead()
-    crew = _Crew(produce, workers, prepare, ahead)
+    ahead = ahead or ReadAhead()
+    crew = _Threads(produce, workers, prepare, ahead)
     iterator = iter(tasks)
     more = True
     try:
@@ -94,14 +94,14 @@ class _End:
 
 
 @dataclass
-class _Line(Generic[Piece]):
+class _Output(Generic[Piece]):
     """What a task has given that was not taken yet."""
 
     held: int
     pieces: deque[Piece | _End] = field(default_factory=deque)
 
 
-class _Crew(Generic[Task, Piece]):
+class _Threads(Generic[Task, Piece]):
     """Threads that put a task's pieces into the task's line.
 
     Only so much may wait in all lines together, but the first line may always have a piece: it is the one that is
@@ -116,9 +116,9 @@ class _Crew(Generic[Task, Piece]):
         produce: Callable[[Task], Iterator[Piece]],
         workers: int,
         prepare: Callable[[], None] | None,
-        ahead: Ahead[Task, Piece],
+        ahead: ReadAhead[Task, Piece],
     ) -> None:
-        self.lines: deque[_Line[Piece]] = deque()
+        self.lines: deque[_Output[Piece]] = deque()
         self._produce = produce
         self._prepare = prepare
         self._workers = workers
@@ -128,17 +128,17 @@ class _Crew(Generic[Task, Piece]):
         self._held = 0
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
-        self._jobs: SimpleQueue[tuple[Task, _Line[Piece]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Task, _Output[Piece]] | None] = SimpleQueue()
         self._stopped = False
 
-    def wants(self, ahead: Ahead[Task, Piece]) -> bool:
+    def wants(self, ahead: ReadAhead[Task, Piece]) -> bool:
         """Whether another task should be started."""
         if len(self.lines) <= self._workers:
             return True
         return len(self.lines) <= self._workers + ahead.tasks and self._held < _MAX_HELD_BYTES
 
     def start(self, task: Task, held: int) -> None:
-        line: _Line[Piece] = _Line(held)
+        line: _Output[Piece] = _Output(held)
         self._held += held
         self.lines.append(line)
         self._jobs.put((task, line))
@@ -150,7 +150,7 @@ class _Crew(Generic[Task, Piece]):
 
     def start_failed(self, error: Exception) -> None:
         """Instead of a task there was an error; it has its turn like one."""
-        self.lines.append(_Line(0, deque([_End(error)])))
+        self.lines.append(_Output(0, deque([_End(error)])))
 
     def take(self) -> Piece | _End:
         """The next piece of the first line, or its end."""
@@ -192,7 +192,7 @@ class _Crew(Generic[Task, Piece]):
                 line.pieces.append(end)
                 self._changed.notify_all()
 
-    def _put(self, line: _Line[Piece], piece: Piece) -> bool:
+    def _put(self, line: _Output[Piece], piece: Piece) -> bool:
         with self._changed:
             while not self._stopped and self._waiting >= self._limit and (line is not self.lines[0] or line.pieces):
                 self._changed.wait()

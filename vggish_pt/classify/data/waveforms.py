@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vggish_pt.audio import display_name, open_audio
 from vggish_pt.audio.clip import Clip
 from vggish_pt.audio.resample import ResamplerName, require_resampler
-from vggish_pt.audio.waveform import waveform_pieces
+from vggish_pt.audio.waveform import waveform_chunks
 from vggish_pt.errors import AudioError, OutputError, VGGishError
 from vggish_pt.utils.prefetch import prefetch
 
@@ -67,7 +67,7 @@ def decode(item: Clip, resampler: ResamplerName = "soxr") -> Samples:
     source: Any = item.path if item.source is None else item.source
     try:
         with open_audio(source, name=name, start=item.start, end=item.end) as audio:
-            return np.concatenate(list(waveform_pieces(audio, resampler))).astype(np.float32)
+            return np.concatenate(list(waveform_chunks(audio, resampler))).astype(np.float32)
     except (OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, VGGishError):
             raise

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vggish_pt import constants as c
 from vggish_pt.audio import open_audio
-from vggish_pt.audio.waveform import waveform_pieces
+from vggish_pt.audio.waveform import waveform_chunks
 
 if TYPE_CHECKING:
     from vggish_pt.audio import AudioLike
@@ -59,13 +59,13 @@ def spectrogram(
     Raises:
         AudioError: audio that is missing, empty, damaged or non-finite.
     """
-    from vggish_pt.nn.streaming import ExampleStream
+    from vggish_pt.nn.streaming import StreamingLogMel
 
     with open_audio(source, sample_rate, allow_truncated=allow_truncated, start=start, end=end) as audio:
         # Windows that follow each other without a gap or overlap are the frames of the whole.
-        stream = ExampleStream(frontend, c.EXAMPLE_FRAMES * _SECONDS, "tail", "cpu")
+        stream = StreamingLogMel(frontend, c.EXAMPLE_FRAMES * _SECONDS, "tail", "cpu")
         columns = _Columns()
-        for piece in waveform_pieces(audio):
+        for piece in waveform_chunks(audio):
             columns.add(stream.push(piece).reshape(-1, c.MEL_BANDS).numpy())
         columns.add(stream.flush().reshape(-1, c.MEL_BANDS).numpy())
         seconds = audio.decoded / audio.sample_rate

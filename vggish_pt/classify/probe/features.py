@@ -177,10 +177,10 @@ class FeatureExtractor:
     def _baseline(
         self, items: Sequence[Clip], workers: int
     ) -> Generator[NDArray[np.float32] | VGGishError, None, None]:
-        from vggish_pt.utils.prefetch import Ahead, prefetch
+        from vggish_pt.utils.prefetch import ReadAhead, prefetch
 
         # As many as there are threads, and not more: a decoded hour has 230 MB.
-        ahead: Ahead[Clip, NDArray[np.float32] | VGGishError] = Ahead()
+        ahead: ReadAhead[Clip, NDArray[np.float32] | VGGishError] = ReadAhead()
         return prefetch(items, partial(_baseline_vector, settings=self.settings), workers, ahead=ahead)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable
 
 from vggish_pt import constants as c
 from vggish_pt.errors import AudioError, SettingsError
-from vggish_pt.inference.loading import Piece, Task
+from vggish_pt.inference.loading import Task, WindowChunk
 from vggish_pt.inference.processes.pool import Job, Pool
 from vggish_pt.inference.processes.wire import MAX_WINDOWS
 from vggish_pt.inference.settings import EmbedSettings
@@ -39,7 +39,7 @@ def read_in_processes(
     *,
     ahead: int = 256,
     hold: Callable[[], bool] = lambda: False,
-) -> Generator[Piece]:
+) -> Generator[WindowChunk]:
     """Yields the pieces of all tasks: of one task in order, of several as they come.
 
     Args:
@@ -77,7 +77,7 @@ def read_in_processes(
                     try:
                         data = pickle.dumps(task, pickle.HIGHEST_PROTOCOL)
                     except Exception as error:  # whatever other people's classes raise
-                        yield Piece(task.number, task.label, error=_unsendable(task.label, error))
+                        yield WindowChunk(task.number, task.label, error=_unsendable(task.label, error))
                     else:
                         pool.submit(Job(task.number, task.label, data))
             if pool.open == 0:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vggish_pt import constants as c
 from vggish_pt.errors import AudioError, AudioWarning, WorkerError
-from vggish_pt.inference.loading import Piece
+from vggish_pt.inference.loading import WindowChunk
 from vggish_pt.inference.processes.process import close_pipes, how_it_ended, start_process
 from vggish_pt.inference.processes.wire import as_piece, receive_message, send_object
 
@@ -53,7 +53,7 @@ class Job:
 class _Arrival:
     """A piece from a worker, so many bytes of whose allowance it takes."""
 
-    piece: Piece
+    piece: WindowChunk
     warnings: list[str]
     acknowledge: Callable[[], None]
 
@@ -92,7 +92,7 @@ class Pool:
         for slot in self._slots:
             slot.feed()
 
-    def take(self) -> Piece:
+    def take(self) -> WindowChunk:
         """The next piece."""
         while True:
             try:
@@ -236,7 +236,7 @@ class _Slot:
         reason = "its decoder cannot bear what is in it, or memory ran out"
         message = f"{job.label}: the worker process that read it died, twice ({how_it_ended(code)}); {reason}"
         error = AudioError(message, job.label)
-        self._pool.events.put(_Arrival(Piece(job.number, job.label, error=error), [], lambda: None))
+        self._pool.events.put(_Arrival(WindowChunk(job.number, job.label, error=error), [], lambda: None))
 
 
 def _no_start(reason: str) -> WorkerError:

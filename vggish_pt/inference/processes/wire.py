@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vggish_pt import constants as c
 from vggish_pt import errors
-from vggish_pt.inference.loading import Piece, no_windows
+from vggish_pt.inference.loading import WindowChunk, no_windows
 
 # Windows in a message, at most: 1.5 MiB.
 MAX_WINDOWS = 64
@@ -84,7 +84,7 @@ def receive_message(stream: BinaryIO) -> tuple[dict[str, Any], Tensor]:
     return header, torch.from_numpy(frames).unfold(0, c.EXAMPLE_FRAMES, step).transpose(1, 2)
 
 
-def messages(piece: Piece) -> Generator[tuple[dict[str, Any], Tensor]]:
+def messages(piece: WindowChunk) -> Generator[tuple[dict[str, Any], Tensor]]:
     """A piece as messages: headers with frames.
 
     Windows that overlap are sent as the frames that they share.
@@ -99,10 +99,10 @@ def messages(piece: Piece) -> Generator[tuple[dict[str, Any], Tensor]]:
         yield header, frames
 
 
-def as_piece(number: int, header: dict[str, Any], windows: Tensor) -> Piece:
+def as_piece(number: int, header: dict[str, Any], windows: Tensor) -> WindowChunk:
     """The piece that came as a message."""
     duration, error = header.get("duration"), header.get("error")
-    return Piece(
+    return WindowChunk(
         number,
         str(header.get("name", "")),
         windows,

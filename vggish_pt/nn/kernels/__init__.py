@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vggish_pt.nn.conv import FirstConv2d
+from vggish_pt.nn.conv import Float32Conv2d
 
 
 class Kernels(Protocol):
@@ -92,11 +92,11 @@ def _onednn_offers() -> bool:
 
 def _onednn_takes(layers: list[nn.Module]) -> bool:
     # A layer of another class, or with hooks, does more than its weights say.
-    if any(type(layer) not in (FirstConv2d, nn.Conv2d, nn.Linear) for layer in layers):
+    if any(type(layer) not in (Float32Conv2d, nn.Conv2d, nn.Linear) for layer in layers):
         return False
     if any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers):
         return False
-    kinds = {(p.device.type, p.dtype, isinstance(layer, FirstConv2d)) for layer in layers for p in layer.parameters()}
+    kinds = {(p.device.type, p.dtype, isinstance(layer, Float32Conv2d)) for layer in layers for p in layer.parameters()}
     if {kind for kind in kinds if not kind[2]} == {("cpu", torch.bfloat16, False)}:
         supported = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
         return supported and all(device == "cpu" for device, _, _ in kinds)

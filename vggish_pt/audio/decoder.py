@@ -42,7 +42,7 @@ class Decoder:
 
 
 @dataclass
-class Promise:
+class DeclaredLength:
     """Holds a file to the length that it promises.
 
     Attributes:

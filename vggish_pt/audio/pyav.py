@@ -8,14 +8,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.audio.decoder import Decoder, Promise
+from vggish_pt.audio.decoder import DeclaredLength, Decoder
 from vggish_pt.errors import AudioError
 from vggish_pt.utils.optional import require
 
 _MICROSECONDS = 1_000_000  # FFmpeg's unit of a container's duration
 
 
-def open_file(file: BinaryIO, fmt: str, promise: Promise) -> Decoder:
+def open_file(file: BinaryIO, fmt: str, promise: DeclaredLength) -> Decoder:
     """Opens the first audio stream of a file.
 
     Args:
@@ -66,7 +66,7 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def _read(av: Any, container: Any, stream: Any, promise: Promise) -> Iterator[NDArray[np.float64]]:
+def _read(av: Any, container: Any, stream: Any, promise: DeclaredLength) -> Iterator[NDArray[np.float64]]:
     rate, channels = int(stream.rate), int(stream.channels)
     # Interleaved: of planes, PyAV reads beyond the eighth from where there are none.
     convert = av.AudioResampler(format="dbl", layout=stream.layout, rate=rate)

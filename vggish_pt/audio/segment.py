@@ -16,7 +16,7 @@ from vggish_pt.errors import AudioError, AudioWarning, SettingsError
 _SLACK_SECONDS = 0.1
 
 
-class Part:
+class Segment:
     """Which samples of a source are wanted.
 
     Args:

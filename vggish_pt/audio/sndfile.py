@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt.audio import riff
-from vggish_pt.audio.decoder import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder, Promise
+from vggish_pt.audio.decoder import BLOCK_VALUES, MIN_BLOCK_FRAMES, DeclaredLength, Decoder
 from vggish_pt.audio.truncation import find_mpeg_audio, is_chained, is_cut_short
 from vggish_pt.audio.view import QuietView, buffered
 from vggish_pt.errors import AudioError, MissingDependencyError
@@ -45,7 +45,7 @@ def open_file(file: BinaryIO, path: Path | None, name: str, *, allow_truncated: 
     file.seek(0)
     if not head:
         raise AudioError(f"{name}: the file is empty (0 bytes)", name)
-    promise = Promise(name, allow_truncated)
+    promise = DeclaredLength(name, allow_truncated)
     if is_cut_short(file):
         promise.cut_short()
     try:
@@ -58,7 +58,7 @@ class _Unreadable(Exception):
     pass
 
 
-def _open_sndfile(file: BinaryIO, path: Path | None, promise: Promise) -> Decoder:
+def _open_sndfile(file: BinaryIO, path: Path | None, promise: DeclaredLength) -> Decoder:
     import soundfile
 
     if is_chained(file):
@@ -111,7 +111,7 @@ def _open_sndfile(file: BinaryIO, path: Path | None, promise: Promise) -> Decode
     return Decoder(opened.samplerate, opened.channels, frames, opened.format, opened.subtype, blocks, close, seek)
 
 
-def _seek(opened: Any, view: QuietView, promise: Promise, frame: int) -> None:
+def _seek(opened: Any, view: QuietView, promise: DeclaredLength, frame: int) -> None:
     import soundfile
 
     try:
@@ -124,7 +124,7 @@ def _seek(opened: Any, view: QuietView, promise: Promise, frame: int) -> None:
         raise AudioError(message, promise.name) from None
 
 
-def _read(opened: Any, view: QuietView, promise: Promise, *, seekable: bool) -> Iterator[NDArray[np.float64]]:
+def _read(opened: Any, view: QuietView, promise: DeclaredLength, *, seekable: bool) -> Iterator[NDArray[np.float64]]:
     import soundfile
 
     decoded = opened.tell() if seekable else 0
@@ -184,7 +184,7 @@ def _sniff(head: bytes) -> tuple[str, str] | None:
     return None
 
 
-def _open_other(file: BinaryIO, head: bytes, reason: str, promise: Promise) -> Decoder:
+def _open_other(file: BinaryIO, head: bytes, reason: str, promise: DeclaredLength) -> Decoder:
     name = promise.name
     known = _sniff(head)
     if known is None:

@@ -23,7 +23,7 @@ from vggish_pt.audio.clip import Opener
 from vggish_pt.audio.decoder import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder
 from vggish_pt.audio.resample import Waveform
 from vggish_pt.audio.samples import LevelCheck, as_array, channels_first, check_format, mono, scaled, whole_rate
-from vggish_pt.audio.segment import Part
+from vggish_pt.audio.segment import Segment
 from vggish_pt.audio.sndfile import open_file
 from vggish_pt.audio.view import View, buffered
 from vggish_pt.errors import AudioError, SettingsError
@@ -52,7 +52,7 @@ class Audio:
         decoded: samples per channel that :meth:`blocks` has given so far.
     """
 
-    def __init__(self, name: str, decoder: Decoder, part: Part | None = None) -> None:
+    def __init__(self, name: str, decoder: Decoder, part: Segment | None = None) -> None:
         self.name = name
         self._decoder = decoder
         self.sample_rate = decoder.sample_rate
@@ -61,7 +61,7 @@ class Audio:
         self.container = decoder.container
         self.encoding = decoder.encoding
         self.decoded = 0
-        self._part = part or Part()
+        self._part = part or Segment()
         try:
             check_format(name, self.sample_rate, self.channels)
         except AudioError:
@@ -127,7 +127,7 @@ def open_audio(
         SettingsError: a sample rate that is missing, needless or no whole positive number; an array of
             another shape or type; a part that begins before 0 or ends before it begins.
     """
-    part = Part(start, end)
+    part = Segment(start, end)
     array = as_array(source)
     if array is not None:
         return Audio(name or "array", _open_array(array, sample_rate, name or "array"), part)
@@ -165,7 +165,7 @@ def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
 
 
-def _open_opener(opener: Opener, name: str, allow_truncated: bool, part: Part) -> Audio:
+def _open_opener(opener: Opener, name: str, allow_truncated: bool, part: Segment) -> Audio:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(opener.open())
@@ -182,7 +182,7 @@ def _open_opener(opener: Opener, name: str, allow_truncated: bool, part: Part) -
         return Audio(name, decoder, part)
 
 
-def _decoded(file: BinaryIO, path: Path | None, name: str, allow_truncated: bool, part: Part) -> Audio:
+def _decoded(file: BinaryIO, path: Path | None, name: str, allow_truncated: bool, part: Segment) -> Audio:
     return Audio(name, _decoded_file(file, path, name, allow_truncated), part)
 
 

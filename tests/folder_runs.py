@@ -12,28 +12,28 @@ import pyarrow.parquet as pq
 
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset import outputs as output
-from vggish_pt.dataset.outcomes import Done
-from vggish_pt.dataset.outputs import Failure, Layout, Rows, Session
+from vggish_pt.dataset.outcomes import Embedded
+from vggish_pt.dataset.outputs import Failure, Rows, Schema, Session
 
 METADATA = {
     "version": "1",
     "weights": {"name": "w", "sha256": "0" * 64, "final_relu": False},
     "settings": {"hop": 0.96, "pool": "none"},
 }
-LAYOUT = Layout((128,), "float32", METADATA)
+LAYOUT = Schema((128,), "float32", METADATA)
 
 
 def make_items(count: int, first: int = 0, **more: Any) -> list[Clip]:
     return [Clip(f"größe/{first + i:04d}.wav", i, **more) for i in range(count)]
 
 
-def done(item: Clip, windows: int = 3) -> Done:
+def done(item: Clip, windows: int = 3) -> Embedded:
     seed = int.from_bytes(item.key[:4], "little")
     values = np.random.default_rng(seed).standard_normal((windows, 128)).astype(np.float32)
     window = np.arange(windows, dtype=np.int32)
     columns = {**item.columns, "segment_start": item.start, "segment_end": item.end}
     made = Rows(item.path, window, window * 0.96, window * 0.96 + 0.975, values, columns, windows * 0.96)
-    return Done(item, made, windows, made.duration)
+    return Embedded(item, made, windows, made.duration)
 
 
 def fails(item: Clip) -> bool:
@@ -52,7 +52,7 @@ def run(
     folder: Path | str,
     items: Sequence[Clip],
     *,
-    layout: Layout = LAYOUT,
+    layout: Schema = LAYOUT,
     stop: int | None = None,
     failures: Sequence[Failure] = (),
     retry_errors: bool = False,

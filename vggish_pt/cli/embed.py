@@ -131,7 +131,7 @@ def embed(
     from vggish_pt.utils.remote import shown
 
     settings = EmbedSettings(hop, pad, batch_size, layer, postprocess, resampler, allow_truncated)  # type: ignore[arg-type]
-    todo = job.Job(
+    todo = job.EmbedJob(
         named=inputs,
         out=out,
         settings=settings,

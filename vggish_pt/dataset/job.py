@@ -16,7 +16,7 @@ from vggish_pt.dataset import writing
 from vggish_pt.dataset.outcomes import Outcome, Pool
 from vggish_pt.dataset.outputs.folder import DEFAULT_CHECKPOINT, Pending
 from vggish_pt.dataset.outputs.record import Counts, named_inputs
-from vggish_pt.dataset.schema import Failure, Layout
+from vggish_pt.dataset.schema import Failure, Schema
 from vggish_pt.errors import SettingsError
 from vggish_pt.inference.devices import check_device_name
 from vggish_pt.inference.settings import EmbedSettings, check_precision
@@ -32,7 +32,7 @@ _SHOWN = 100
 
 
 @dataclass(frozen=True)
-class Job:
+class EmbedJob:
     """What is to be done.
 
     Attributes:
@@ -131,7 +131,7 @@ class Watcher(Protocol):
         """One more input is done, or failed."""
 
 
-def run(job: Job, watcher: Watcher) -> Result:
+def run(job: EmbedJob, watcher: Watcher) -> Result:
     """Does a job.
 
     Args:
@@ -180,7 +180,7 @@ def run(job: Job, watcher: Watcher) -> Result:
     return Result(summary.files, summary.windows, len(summary.failures), where)
 
 
-def _record_failures(job: Job, failures: list[Failure]) -> None:
+def _record_failures(job: EmbedJob, failures: list[Failure]) -> None:
     """Lists names of which none led to an input; a folder that holds something stays as it is."""
     if job.format is not None:
         output.write_errors(Path(job.out), failures)
@@ -189,12 +189,12 @@ def _record_failures(job: Job, failures: list[Failure]) -> None:
 
 
 def _fill(
-    job: Job,
+    job: EmbedJob,
     models: list[VGGish],
     weights: Path,
     items: Clips,
     failures: list[Failure],
-    layout: Layout,
+    layout: Schema,
     watcher: Watcher,
 ) -> Result:
     options = {
@@ -231,7 +231,7 @@ def _fill(
 
 
 def _outcomes(
-    job: Job, models: list[VGGish], weights: Path, items: Clips | Pending, *, ordered: bool
+    job: EmbedJob, models: list[VGGish], weights: Path, items: Clips | Pending, *, ordered: bool
 ) -> Iterator[Outcome]:
     if job.engine == "ray":
         from vggish_pt.dataset.engines.ray_engine import outcomes_on_ray
@@ -251,7 +251,7 @@ def _outcomes(
     )
 
 
-def _load(folder: Path, job: Job) -> list[VGGish]:
+def _load(folder: Path, job: EmbedJob) -> list[VGGish]:
     from vggish_pt.inference.devices import choose_devices, replicas, set_precision
     from vggish_pt.model import VGGish
 

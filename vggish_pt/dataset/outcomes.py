@@ -17,7 +17,7 @@ import numpy as np
 from vggish_pt import constants as c
 from vggish_pt.audio import display_name
 from vggish_pt.audio.clip import Clip, path_text
-from vggish_pt.dataset.schema import RESERVED, Failure, Layout, Rows
+from vggish_pt.dataset.schema import RESERVED, Failure, Rows, Schema
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.pretrained.folder import weights_digest
@@ -32,7 +32,7 @@ Pool = Literal["none", "mean"]
 
 
 @dataclass(frozen=True)
-class Done:
+class Embedded:
     """An input that was embedded.
 
     Attributes:
@@ -48,7 +48,7 @@ class Done:
     duration: float
 
 
-Outcome: TypeAlias = Done | Failure
+Outcome: TypeAlias = Embedded | Failure
 
 
 def check_pool(pool: str) -> Pool:
@@ -111,7 +111,7 @@ def outcome(item: Clip, result: Embeddings | VGGishError, settings: EmbedSetting
     if len(result) == 0:
         short = f"{result.duration:.3f} s are shorter than a window of {c.EXAMPLE_SECONDS:g} s"
         return failure(item.path, AudioError(f"{short}, and pad={settings.pad!r} pads nothing"), item)
-    return Done(item, _rows(item, result, pool), len(result), result.duration)
+    return Embedded(item, _rows(item, result, pool), len(result), result.duration)
 
 
 def _rows(item: Clip, result: Embeddings, pool: Pool) -> Rows:
@@ -137,7 +137,7 @@ def layout(
     folder: Path | None = None,
     columns: Any = None,
     segments: bool = False,
-) -> Layout:
+) -> Schema:
     """What the rows will be, and what the output says about how they were made.
 
     Args:
@@ -162,7 +162,7 @@ def layout(
         "final_relu": model.config.final_relu,
     }
     numbers = {name: value for name, value in asdict(settings).items() if name != "batch_size"}  # it changes nothing
-    return Layout(
+    return Schema(
         shape=shape,
         dtype="uint8" if quantised else "float32",
         metadata={

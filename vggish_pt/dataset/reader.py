@@ -30,7 +30,7 @@ from vggish_pt.dataset.outputs.failures import ERRORS_NAME
 from vggish_pt.dataset.outputs.numpy_files import npy_companions
 from vggish_pt.dataset.outputs.part import part_number
 from vggish_pt.dataset.outputs.record import RUN_NAME, differences, read_record
-from vggish_pt.dataset.outputs.store import Store, open_store
+from vggish_pt.dataset.outputs.store import FolderStore, open_store
 from vggish_pt.errors import OutputError, OutputWarning, SettingsError
 from vggish_pt.utils.atomic import whole_file
 from vggish_pt.utils.remote import file_system, is_address, local_path, shown
@@ -97,7 +97,7 @@ class Dataset:
         folder, _, last = address.rpartition("/")
         self._single = single
         self._folder = path.parent if path is not None and single else path
-        self._store: Store = open_store(address if not single else folder if path is None else str(path.parent))
+        self._store: FolderStore = open_store(address if not single else folder if path is None else str(path.parent))
         if single:
             found = [last if path is None else path.name]
         else:

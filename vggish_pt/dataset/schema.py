@@ -60,7 +60,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Schema:
     """What the rows of an output are.
 
     Attributes:

@@ -11,7 +11,7 @@ from vggish_pt.dataset.outcomes import Outcome
 from vggish_pt.dataset.schema import Failure
 
 if TYPE_CHECKING:
-    from vggish_pt.dataset.outputs import Output, RunFolder
+    from vggish_pt.dataset.outputs import DatasetFolder, Output
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Summary:
     failures: list[Failure]
 
 
-def fill(outcomes: Iterator[Outcome], folder: RunFolder, watch: Callable[[Outcome], None]) -> None:
+def fill(outcomes: Iterator[Outcome], folder: DatasetFolder, watch: Callable[[Outcome], None]) -> None:
     """Puts what became of inputs into a dataset folder, and completes it.
 
     Args:

@@ -27,9 +27,9 @@ from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.engines import ray_actors as ray_worker
 from vggish_pt.dataset.engines import ray_cluster, ray_engine
 from vggish_pt.dataset.engines.ray_actors import Attempts, Embedder, decode, encode, pack, unpack
-from vggish_pt.dataset.engines.ray_cluster import Share, share_out
+from vggish_pt.dataset.engines.ray_cluster import Allocation, share_out
 from vggish_pt.dataset.engines.ray_engine import inputs_per_block, outcomes_on_ray
-from vggish_pt.dataset.outcomes import Done, outcomes
+from vggish_pt.dataset.outcomes import Embedded, outcomes
 from vggish_pt.dataset.schema import Failure
 from vggish_pt.errors import AudioWarning, MissingDependencyError, SettingsError, WeightsError, WorkerError
 from vggish_pt.inference.settings import EmbedSettings
@@ -43,23 +43,23 @@ SETTINGS = EmbedSettings()
 @pytest.mark.parametrize(
     ("nodes", "device", "actors", "workers", "expected"),
     [
-        ([{"CPU": 2}], "auto", None, 1, Share(1, 2, 0)),
-        ([{"CPU": 2}], "cpu", 2, 1, Share(2, 1, 0)),
-        ([{"CPU": 2}], "cpu", 5, 1, Share(5, 1, 0)),
-        ([{"CPU": 16}, {"CPU": 8}], "auto", None, 1, Share(6, 4, 0)),
-        ([{"CPU": 16}, {"CPU": 2}], "auto", None, 1, Share(9, 2, 0)),
-        ([{"CPU": 0}, {"CPU": 16}], "auto", None, 1, Share(4, 4, 0)),
-        ([{"CPU": 8}], "auto", 3, 1, Share(3, 2, 0)),
-        ([{"CPU": 32, "GPU": 4}], "auto", None, 6, Share(4, 6, 1)),
-        ([{"CPU": 8, "GPU": 4}, {"CPU": 64}], "cuda", None, 8, Share(4, 2, 1)),
-        ([{"CPU": 1, "GPU": 2}], "auto", None, 1, Share(2, 0.5, 1)),
-        ([{"CPU": 1, "GPU": 3}], "cuda:all", None, 0, Share(3, 0.33, 1)),
-        ([{"CPU": 8, "GPU": 1}], "cpu", None, 1, Share(2, 4, 0)),
-        ([{"CPU": 4}], "cuda", 2, 3, Share(2, 3, 1)),  # machines with GPUs may come
-        ([{}], "auto", None, 1, Share(1, 4, 0)),
+        ([{"CPU": 2}], "auto", None, 1, Allocation(1, 2, 0)),
+        ([{"CPU": 2}], "cpu", 2, 1, Allocation(2, 1, 0)),
+        ([{"CPU": 2}], "cpu", 5, 1, Allocation(5, 1, 0)),
+        ([{"CPU": 16}, {"CPU": 8}], "auto", None, 1, Allocation(6, 4, 0)),
+        ([{"CPU": 16}, {"CPU": 2}], "auto", None, 1, Allocation(9, 2, 0)),
+        ([{"CPU": 0}, {"CPU": 16}], "auto", None, 1, Allocation(4, 4, 0)),
+        ([{"CPU": 8}], "auto", 3, 1, Allocation(3, 2, 0)),
+        ([{"CPU": 32, "GPU": 4}], "auto", None, 6, Allocation(4, 6, 1)),
+        ([{"CPU": 8, "GPU": 4}, {"CPU": 64}], "cuda", None, 8, Allocation(4, 2, 1)),
+        ([{"CPU": 1, "GPU": 2}], "auto", None, 1, Allocation(2, 0.5, 1)),
+        ([{"CPU": 1, "GPU": 3}], "cuda:all", None, 0, Allocation(3, 0.33, 1)),
+        ([{"CPU": 8, "GPU": 1}], "cpu", None, 1, Allocation(2, 4, 0)),
+        ([{"CPU": 4}], "cuda", 2, 3, Allocation(2, 3, 1)),  # machines with GPUs may come
+        ([{}], "auto", None, 1, Allocation(1, 4, 0)),
     ],
 )
-def test_sharing_out(nodes: Any, device: str, actors: int | None, workers: int, expected: Share) -> None:
+def test_sharing_out(nodes: Any, device: str, actors: int | None, workers: int, expected: Allocation) -> None:
     assert share_out(nodes, device, actors, workers) == expected
 
 
@@ -387,7 +387,7 @@ def test_a_lost_process_costs_no_row(ray_address: str, small_folder: Path, small
     assert killed
     assert int(here.read_text()) not in (killed[0], os.getpid())  # another process did it again
     seventeen = [each for each in found if each.item is not None and each.item.index == 17]
-    assert [type(each) for each in seventeen] == [Done]
+    assert [type(each) for each in seventeen] == [Embedded]
     check_equal([each for each in found if each not in seventeen], expected, atol=1e-5)
 
 
@@ -401,7 +401,7 @@ def test_an_input_that_kills_every_process(
     assert [each.path for each in failures] == ["3"]
     assert "died, twice" in failures[0].reason
     check_equal(
-        [each for each in found if isinstance(each, Done)],
+        [each for each in found if isinstance(each, Embedded)],
         outcomes(small_model, [*items[:3], *items[4:]], SETTINGS),
         atol=1e-5,
     )

@@ -16,25 +16,25 @@ import pyarrow.parquet as pq
 import pytest
 
 from vggish_pt.dataset import outputs as output
-from vggish_pt.dataset.outputs import Failure, Format, Layout, Rows
+from vggish_pt.dataset.outputs import Failure, Format, Rows, Schema
 from vggish_pt.errors import OutputError, SettingsError
 
 METADATA = {"version": "1", "weights": {"name": "größe"}, "settings": {"hop": 0.96}}
-LAYOUT = Layout((128,), "float32", METADATA)
+LAYOUT = Schema((128,), "float32", METADATA)
 PATHS = ["a.wav", 'a, b\n"c".wav', "größe 音.wav", "x/" * 60 + "d.wav"]
 
 
-def _rows(path: str, count: int, seed: int = 0, layout: Layout = LAYOUT) -> Rows:
+def _rows(path: str, count: int, seed: int = 0, layout: Schema = LAYOUT) -> Rows:
     values = np.random.default_rng(seed).integers(0, 256, (count, *layout.shape)).astype(layout.dtype)
     window = np.arange(count, dtype=np.int32)
     return Rows(path, window, window * 0.96, window * 0.96 + 0.975, values)
 
 
-def _some(layout: Layout = LAYOUT) -> list[Rows]:
+def _some(layout: Schema = LAYOUT) -> list[Rows]:
     return [_rows(path, i * 3 + 1, i, layout) for i, path in enumerate(PATHS)]
 
 
-def _write(path: Path, rows: list[Rows], layout: Layout = LAYOUT, **options: Any) -> None:
+def _write(path: Path, rows: list[Rows], layout: Schema = LAYOUT, **options: Any) -> None:
     failures = options.pop("failures", ())
     fmt = output.choose_format(path)
     assert fmt is not None
@@ -81,7 +81,7 @@ def _check_table(table: pa.Table, rows: list[Rows], dtype: pa.DataType, size: in
 
 @pytest.mark.parametrize(("dtype", "arrow"), [("float32", pa.float32()), ("uint8", pa.uint8())])
 def test_parquet(tmp_path: Path, dtype: str, arrow: pa.DataType) -> None:
-    layout = Layout((128,), dtype, METADATA)
+    layout = Schema((128,), dtype, METADATA)
     _write(tmp_path / "x.parquet", _some(layout), layout)
     _check_table(pq.read_table(tmp_path / "x.parquet"), _some(layout), arrow)
     assert os.listdir(tmp_path) == ["x.parquet"]
@@ -99,7 +99,7 @@ def test_row_groups_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_layers_of_more_dimensions_are_flattened(tmp_path: Path) -> None:
-    layout = Layout((6, 4, 512), "float32", METADATA)
+    layout = Schema((6, 4, 512), "float32", METADATA)
     rows = [_rows("a.wav", 3, layout=layout)]
     _write(tmp_path / "x.parquet", rows, layout)
     _check_table(pq.read_table(tmp_path / "x.parquet"), rows, pa.float32(), 6 * 4 * 512)

@@ -30,7 +30,7 @@ from folder_runs import (
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset import outputs as output
 from vggish_pt.dataset import writing
-from vggish_pt.dataset.outputs import Failure, Layout, Session
+from vggish_pt.dataset.outputs import Failure, Schema, Session
 from vggish_pt.dataset.outputs.part import read_part
 from vggish_pt.errors import OutputError, SettingsError
 
@@ -192,7 +192,7 @@ def test_an_input_is_its_path_its_part_and_its_columns(tmp_path: Path) -> None:
     items = [Clip("a"), Clip("a", 1, None, 1.0), Clip("a", 2, None, 1.0, 2.0), Clip("a", 3, columns={"label": "x"})]
     items.append(Clip("a", 4))
     columns = pa.schema([("label", pa.string()), ("segment_start", pa.float64()), ("segment_end", pa.float64())])
-    layout = Layout((128,), "float32", METADATA, columns)
+    layout = Schema((128,), "float32", METADATA, columns)
     worked = run(tmp_path / "out", items, layout=layout, broken=lambda item: item.end is not None)
     assert len(worked) == 4
     table = pq.read_table(parts(tmp_path / "out")[0])
@@ -260,19 +260,19 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         for name in keep:
             (copy / name).write_bytes(before[name])
         with pytest.raises(SettingsError) as raised:
-            run(copy, make_items(3), layout=Layout((128,), "float32", other, columns))
+            run(copy, make_items(3), layout=Schema((128,), "float32", other, columns))
         assert str(raised.value) == (
             f"{copy}: was made otherwise: weights: w (sha256 000000000000) in the folder, other (sha256 111111111111, "
             "final ReLU) now; hop: 0.96 in the folder, 0.48 now; new: absent in the folder, 1 now; column label: "
             "absent in the folder, string now; do as before, choose another output, or start afresh (--overwrite)"
         )
     assert _everything(folder) == before
-    assert len(run(folder, make_items(3), layout=Layout((128,), "float32", other, columns), overwrite=True)) == 3
+    assert len(run(folder, make_items(3), layout=Schema((128,), "float32", other, columns), overwrite=True)) == 3
     assert record(folder)["settings"]["hop"] == 0.48
     assert len(record(folder)["timing"]["sessions"]) == 1
     # Weights are what their digest says, and a version decides nothing.
     renamed = {**other, "version": "3", "weights": {**other["weights"], "name": "renamed"}}
-    assert run(folder, make_items(3), layout=Layout((128,), "float32", renamed, columns)) == []
+    assert run(folder, make_items(3), layout=Schema((128,), "float32", renamed, columns)) == []
 
 
 def test_other_versions_are_noted(tmp_path: Path) -> None:

@@ -13,24 +13,26 @@ import pytest
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset import outputs as output
 from vggish_pt.dataset import writing
-from vggish_pt.dataset.outcomes import Done
-from vggish_pt.dataset.outputs import Layout, Rows
+from vggish_pt.dataset.outcomes import Embedded
+from vggish_pt.dataset.outputs import Rows, Schema
 from vggish_pt.dataset.outputs.tfrecord import check_clips
 from vggish_pt.errors import SettingsError
 
 METADATA = {"version": "1", "weights": {"name": "w"}, "settings": {"hop": 0.96}}
 
 
-def _done(item: Clip, windows: int) -> Done:
+def _done(item: Clip, windows: int) -> Embedded:
     values = np.random.default_rng(windows).integers(0, 256, (windows, 128), dtype=np.uint8)
     window = np.arange(windows, dtype=np.int32)
     start = (item.start or 0.0) + window * 0.96
     columns = {**item.columns, "segment_start": item.start, "segment_end": item.end}
-    return Done(item, Rows(item.path, window, start, start + 0.975, values, columns, windows * 0.96 + 0.4), windows, 0)
+    return Embedded(
+        item, Rows(item.path, window, start, start + 0.975, values, columns, windows * 0.96 + 0.4), windows, 0
+    )
 
 
-def _write(path: Path, done: list[Done], columns: Any = None) -> None:
-    with output.open_output(path, "tfrecord", Layout((128,), "uint8", METADATA, columns)) as opened:
+def _write(path: Path, done: list[Embedded], columns: Any = None) -> None:
+    with output.open_output(path, "tfrecord", Schema((128,), "uint8", METADATA, columns)) as opened:
         writing.dump(iter(done), opened, [], lambda _: None)
 
 
@@ -85,8 +87,8 @@ def test_a_file_whose_bytes_are_damaged_is_found_out(tmp_path: Path) -> None:
             list(tf.data.TFRecordDataset(str(path)))
 
 
-@pytest.mark.parametrize("layout", [Layout((128,), "float32", METADATA), Layout((16,), "uint8", METADATA)])
-def test_rows_that_do_not_fit(tmp_path: Path, layout: Layout) -> None:
+@pytest.mark.parametrize("layout", [Schema((128,), "float32", METADATA), Schema((16,), "uint8", METADATA)])
+def test_rows_that_do_not_fit(tmp_path: Path, layout: Schema) -> None:
     with (
         pytest.raises(SettingsError, match=r"128 values of 8 bits .* add --postprocess uint8, without --pool mean"),
         output.open_output(tmp_path / "x.tfrecord", "tfrecord", layout),
@@ -109,7 +111,7 @@ def test_other_columns_in_the_other_formats(tmp_path: Path) -> None:
     columns = pa.schema([("label", pa.string()), ("fold", pa.int64()), ("tags", pa.list_(pa.string()))])
     carried = [{"label": "größe", "fold": 1, "tags": ["a", "b"]}, {"label": None, "fold": None, "tags": None}]
     done = [_done(Clip(f"{i}.wav", i, columns=each), 2) for i, each in enumerate(carried)]
-    layout = Layout((128,), "uint8", METADATA, columns)
+    layout = Schema((128,), "uint8", METADATA, columns)
     for fmt in ("npz", "npy"):
         with output.open_output(tmp_path / f"x.{fmt}", fmt, layout) as opened:  # type: ignore[arg-type]
             writing.dump(iter(done), opened, [], lambda _: None)

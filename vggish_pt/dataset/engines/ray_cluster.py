@@ -32,7 +32,7 @@ _DEVICES = "auto, cpu or cuda"
 
 
 @dataclass(frozen=True)
-class Share:
+class Allocation:
     """What the actors get.
 
     Attributes:
@@ -65,7 +65,7 @@ def check_device(device: str) -> None:
         raise SettingsError(f"with the engine ray, which deals out GPUs itself, device is {_DEVICES}, not {device!r}")
 
 
-def share_out(nodes: Sequence[Mapping[str, float]], device: str, actors: int | None, workers: int) -> Share:
+def share_out(nodes: Sequence[Mapping[str, float]], device: str, actors: int | None, workers: int) -> Allocation:
     """How many actors there shall be, and of what size: one for each GPU, or for each few cores.
 
     Args:
@@ -85,14 +85,14 @@ def share_out(nodes: Sequence[Mapping[str, float]], device: str, actors: int | N
     if device.startswith("cuda") or (device == "auto" and gpu_nodes):
         beside = [node.get("CPU", 0) / int(node["GPU"]) for node in gpu_nodes]
         count = actors or sum(int(node["GPU"]) for node in gpu_nodes)
-        return Share(count, _rounded(min([max(1, workers), *beside])), 1)
+        return Allocation(count, _rounded(min([max(1, workers), *beside])), 1)
     cores = [node["CPU"] for node in nodes if node.get("CPU", 0) >= 1]
     cpus = min([_MAX_CPUS, *map(int, cores)])
     fit = sum(int(each // cpus) for each in cores)
     while actors is not None and cpus > 1 and fit < actors:  # smaller ones, so that all of them fit
         cpus -= 1
         fit = sum(int(each // cpus) for each in cores)
-    return Share(actors or max(1, fit), cpus, 0)
+    return Allocation(actors or max(1, fit), cpus, 0)
 
 
 def _rounded(cpus: float) -> float:

@@ -26,7 +26,7 @@ import numpy as np
 from vggish_pt import errors
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.engines.ray_actors import Attempts, Embedder, decode, pack, unpack
-from vggish_pt.dataset.engines.ray_cluster import Share, check_device, cluster, resources, share_out
+from vggish_pt.dataset.engines.ray_cluster import Allocation, check_device, cluster, resources, share_out
 from vggish_pt.dataset.outcomes import Outcome, Pool, failure
 from vggish_pt.dataset.schema import Failure
 from vggish_pt.errors import AudioError, AudioWarning, SettingsError, VGGishError, WorkerError
@@ -180,7 +180,7 @@ def _packed(items: Iterable[Clip], size: int) -> Iterator[bytes | Failure]:
                 yield pack(fit)
 
 
-def _dataset(packed: dict[int, bytes], share: Share, arguments: tuple[Any, ...]) -> Any:
+def _dataset(packed: dict[int, bytes], share: Allocation, arguments: tuple[Any, ...]) -> Any:
     import pyarrow as pa
 
     data = importlib.import_module("ray.data")
@@ -201,7 +201,7 @@ def _tables(dataset: Any) -> Generator[Any]:
     yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
-def _watched(tables: Generator[Any], working: Callable[[], bool], share: Share, patience: float) -> Generator[Any]:
+def _watched(tables: Generator[Any], working: Callable[[], bool], share: Allocation, patience: float) -> Generator[Any]:
     """Takes tables in a thread of its own, so that waiting can end: by Ctrl-C, or if the cluster gives no room.
 
     Args:
@@ -276,7 +276,7 @@ def _end_execution(before: set[threading.Thread]) -> None:
                 thread.shutdown(force=False)
 
 
-def _no_room(share: Share) -> str:
+def _no_room(share: Allocation) -> str:
     each = f"{share.cpus:g} CPUs" + (" and a GPU" if share.gpus else "")
     return f"the Ray cluster has no room for any of {share.actors} actors of {each}"
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vggish_pt.audio import display_name
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.inputs.files import Spelling
-from vggish_pt.dataset.inputs.table import Kept, Store, Stored
+from vggish_pt.dataset.inputs.table import ClipRow, ClipTable, StoredClip
 from vggish_pt.errors import AudioError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class OnDisk:
     """Files by their own paths."""
 
-    def source(self, kept: Kept) -> None:
+    def source(self, kept: ClipRow) -> None:
         """None: the path is enough."""
 
 
@@ -46,7 +46,7 @@ class Clips:
         self.passed_over = 0
         self.repeated = 0
         self.segments = False
-        self.store = Store()
+        self.store = ClipTable()
         self._repeats: NDArray[np.int64] = np.zeros(0, np.int64)
         self._total = 0
 
@@ -110,7 +110,7 @@ class Clips:
         self.repeated = len(self._repeats)
 
 
-def _item(index: int, row: Stored) -> Clip:
+def _item(index: int, row: StoredClip) -> Clip:
     return Clip(row.kept.path, index, row.place.source(row.kept), row.start, row.end, row.columns)
 
 

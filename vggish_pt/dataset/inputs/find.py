@@ -17,7 +17,7 @@ from vggish_pt.dataset.inputs.clips import Clips, OnDisk
 from vggish_pt.dataset.inputs.columns import open_parquet
 from vggish_pt.dataset.inputs.files import AUDIO_SUFFIXES, Search
 from vggish_pt.dataset.inputs.manifest import BadRow, Manifest, is_manifest, open_file
-from vggish_pt.dataset.inputs.table import Group, Kept
+from vggish_pt.dataset.inputs.table import ClipRow, Group
 from vggish_pt.dataset.inputs.tar import NO_MIDDLE, add_shard, is_compressed, is_shard
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.utils.remote import (
@@ -41,7 +41,7 @@ _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{},]*(?:,[^{},]*)+)\}")
 class _Away:
     """Files at addresses."""
 
-    def source(self, kept: Kept) -> Opener:
+    def source(self, kept: ClipRow) -> Opener:
         return RemoteFile(kept.where or kept.path)
 
 
@@ -51,7 +51,7 @@ class _Beside:
 
     manifest: str
 
-    def source(self, kept: Kept) -> str | Opener:
+    def source(self, kept: ClipRow) -> str | Opener:
         found = beside(self.manifest, kept.where or kept.path)
         return RemoteFile(found) if is_address(found) else found
 
@@ -135,7 +135,7 @@ class _Finder:
     def _take(self, path: str) -> None:
         """A file that was found or named: of any kind."""
         if not self._add_container(path):
-            self._files.at(OnDisk()).add(Kept(path))
+            self._files.at(OnDisk()).add(ClipRow(path))
 
     def _add_address(self, address: str, *, guess: bool = True) -> None:
         """Takes an address; ``guess`` says whether it may be a pattern, or a folder without a slash at its end."""
@@ -169,7 +169,7 @@ class _Finder:
 
     def _add_remote_file(self, address: str) -> None:
         label = shown(address)
-        self._files.at(_Away()).add(Kept(label, None if label == address else address))
+        self._files.at(_Away()).add(ClipRow(label, None if label == address else address))
 
     def _add_container(self, name: str) -> bool:
         """Adds what a file stands for that is no audio itself; whether it is such a one."""
@@ -215,7 +215,7 @@ class _Finder:
                     self._items.fail(f"{manifest.name}:{row.line}", str(error))
                     continue
             where = None if label == row.path else row.path
-            group.add(Kept(label, where), row.start, row.end, row.columns)
+            group.add(ClipRow(label, where), row.start, row.end, row.columns)
         self._items.segments |= manifest.segments
 
     def _check_scheme(self, address: str) -> None:

@@ -30,7 +30,7 @@ from vggish_pt.dataset.inputs.columns import (
     row_lists,
 )
 from vggish_pt.dataset.inputs.manifest import open_file
-from vggish_pt.dataset.inputs.table import Group, Kept
+from vggish_pt.dataset.inputs.table import ClipRow, Group
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.utils.remote import is_address, local_path, shown
 
@@ -174,7 +174,7 @@ class Sounds:
     file: str
     column: str
 
-    def source(self, kept: Kept) -> Sound:
+    def source(self, kept: ClipRow) -> Sound:
         """The sound at a row of a row group."""
         return Sound(self.file, self.column, kept.size, kept.offset)
 
@@ -279,6 +279,6 @@ def _add_rows(
                 carried = zip(*(values[other] for other in others), strict=True) if others else repeat(())
                 for struct, of_row in zip(structs, carried, strict=False):
                     path = prefix + (struct["path"] if named else str(count))
-                    group.add(Kept(path, None, row, number), columns=dict(zip(titles, of_row, strict=True)))
+                    group.add(ClipRow(path, None, row, number), columns=dict(zip(titles, of_row, strict=True)))
                     row += 1
                     count += 1

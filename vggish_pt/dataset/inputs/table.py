@@ -21,7 +21,7 @@ _FIXED = ("place", "path", "where", "offset", "size", "start", "end")
 _CARRIED = "carried."
 
 
-class Kept(NamedTuple):
+class ClipRow(NamedTuple):
     """What is kept of an input to find it again; what the numbers mean is its place's own."""
 
     path: str
@@ -30,29 +30,29 @@ class Kept(NamedTuple):
     size: int = 0
 
 
-class Place(Protocol):
+class Location(Protocol):
     """Where inputs lie: what makes an input's source from what is kept of it."""
 
-    def source(self, kept: Kept) -> str | Opener | None:
+    def source(self, kept: ClipRow) -> str | Opener | None:
         """An item's source."""
 
 
-class Stored(NamedTuple):
+class StoredClip(NamedTuple):
     """An input."""
 
-    place: Place
-    kept: Kept
+    place: Location
+    kept: ClipRow
     start: float | None
     end: float | None
     columns: dict[str, Any]
 
 
-class Store:
+class ClipTable:
     """Takes inputs in order, and gives them back as often as needed."""
 
     def __init__(self) -> None:
-        self.places: list[Place] = []
-        self.numbers: dict[Place, int] = {}
+        self.places: list[Location] = []
+        self.numbers: dict[Location, int] = {}
         self._groups: list[Group] = []
         self._current: Group | None = None
         self._chunks: list[tuple[int, int, int]] = []  # group, offset and length; below 0, an index into memory
@@ -136,7 +136,7 @@ class Store:
         self._chunks.append((group, self._spilled.tell(), len(data)))
         self._spilled.write(data)
 
-    def rows(self) -> Iterator[Stored]:
+    def rows(self) -> Iterator[StoredClip]:
         """All inputs in order.
 
         Raises:
@@ -150,9 +150,9 @@ class Store:
             for values in zip(*fixed, self._groups[group].read(batch), strict=True):
                 yield self._stored(*values)
 
-    def _stored(self, place: int, path: bytes, where: bytes | None, offset: int, size: int, *others: Any) -> Stored:
-        kept = Kept(_text(path), None if where is None else _text(where), offset, size)
-        return Stored(self.places[place], kept, *others)
+    def _stored(self, place: int, path: bytes, where: bytes | None, offset: int, size: int, *others: Any) -> StoredClip:
+        kept = ClipRow(_text(path), None if where is None else _text(where), offset, size)
+        return StoredClip(self.places[place], kept, *others)
 
     def _read(self, offset: int, length: int) -> pa.RecordBatch:
         import pyarrow as pa
@@ -176,7 +176,7 @@ class Group:
         name: how errors call it.
     """
 
-    def __init__(self, store: Store, number: int, schema: pa.Schema | None, name: str) -> None:
+    def __init__(self, store: ClipTable, number: int, schema: pa.Schema | None, name: str) -> None:
         self.name = name
         self._store = store
         self._number = number
@@ -192,7 +192,7 @@ class Group:
         """Whether what waits to be stored carries nothing."""
         return not self._given and not any(row[-1] for row in self._rows)
 
-    def at(self, place: Place) -> Group:
+    def at(self, place: Location) -> Group:
         """Says where the next inputs lie."""
         self._place = self._store.numbers.setdefault(place, len(self._store.places))
         if self._place == len(self._store.places):
@@ -201,7 +201,7 @@ class Group:
 
     def add(
         self,
-        kept: Kept,
+        kept: ClipRow,
         start: float | None = None,
         end: float | None = None,
         columns: dict[str, Any] | None = None,

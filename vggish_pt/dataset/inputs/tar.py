@@ -19,7 +19,7 @@ from vggish_pt.audio import display_name
 from vggish_pt.dataset.inputs.columns import one_line
 from vggish_pt.dataset.inputs.files import AUDIO_SUFFIXES
 from vggish_pt.dataset.inputs.manifest import open_file
-from vggish_pt.dataset.inputs.table import Group, Kept
+from vggish_pt.dataset.inputs.table import ClipRow, Group
 from vggish_pt.errors import AudioError
 from vggish_pt.utils.fileobj import RawFile
 from vggish_pt.utils.remote import shown
@@ -87,7 +87,7 @@ class Shard:
 
     name: str
 
-    def source(self, kept: Kept) -> Member:
+    def source(self, kept: ClipRow) -> Member:
         """The member at that offset."""
         return Member(self.name, kept.offset, kept.size)
 
@@ -243,7 +243,7 @@ class _Scan:
             elif self._complaint:
                 self._fail(called, self._complaint)
             else:
-                self._group.add(Kept(called, None, member.offset_data, member.size), columns=self._texts)
+                self._group.add(ClipRow(called, None, member.offset_data, member.size), columns=self._texts)
             self._names.add(member.name)
         if not self._sounds:
             self.passed_over += len(self._texts)

@@ -17,20 +17,20 @@ from vggish_pt.dataset.outputs.file import (
     open_output,
     write_errors,
 )
-from vggish_pt.dataset.outputs.folder import RunFolder, open_run, write_folder_errors
+from vggish_pt.dataset.outputs.folder import DatasetFolder, open_run, write_folder_errors
 from vggish_pt.dataset.outputs.record import Session
-from vggish_pt.dataset.outputs.store import Store, open_store
-from vggish_pt.dataset.schema import Failure, Layout, Rows
+from vggish_pt.dataset.outputs.store import FolderStore, open_store
+from vggish_pt.dataset.schema import Failure, Rows, Schema
 
 __all__ = [
+    "DatasetFolder",
     "Failure",
+    "FolderStore",
     "Format",
-    "Layout",
     "Output",
     "Rows",
-    "RunFolder",
+    "Schema",
     "Session",
-    "Store",
     "check_output",
     "choose_format",
     "errors_path",

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 from vggish_pt.dataset.outputs.failures import ERRORS_NAME
 from vggish_pt.dataset.outputs.folder import check_folder
 from vggish_pt.dataset.outputs.store import open_store
-from vggish_pt.dataset.schema import Failure, Layout, Rows, Writer
+from vggish_pt.dataset.schema import Failure, Rows, Schema, Writer
 from vggish_pt.errors import OutputError, SettingsError
 from vggish_pt.utils.remote import is_address, shown
 
@@ -118,7 +118,7 @@ def _companions(path: Path, fmt: Format) -> tuple[Path, ...]:
 class Output:
     """An output that is being written; made by :func:`open_output`."""
 
-    def __init__(self, path: Path, fmt: Format, layout: Layout, staging: Path) -> None:
+    def __init__(self, path: Path, fmt: Format, layout: Schema, staging: Path) -> None:
         self._path, self._staging = path, staging
         self._ready = staging / "ready"
         self._ready.mkdir()
@@ -176,7 +176,7 @@ class Output:
 
 
 @contextlib.contextmanager
-def open_output(path: Path, fmt: Format, layout: Layout, *, overwrite: bool = False) -> Iterator[Output]:
+def open_output(path: Path, fmt: Format, layout: Schema, *, overwrite: bool = False) -> Iterator[Output]:
     """Opens an output; leaving the block without :meth:`Output.finish` leaves nothing behind.
 
     Args:
@@ -251,12 +251,12 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _make_writer(folder: Path, name: str, fmt: Format, layout: Layout) -> Writer:
+def _make_writer(folder: Path, name: str, fmt: Format, layout: Schema) -> Writer:
     from vggish_pt.dataset.outputs.numpy_files import NpyWriter, NpzWriter
     from vggish_pt.dataset.outputs.parquet import ParquetWriter
     from vggish_pt.dataset.outputs.tfrecord import TFRecordWriter
 
-    kinds: dict[Format, Callable[[Path, Layout], Writer]] = {
+    kinds: dict[Format, Callable[[Path, Schema], Writer]] = {
         "parquet": ParquetWriter,
         "npz": NpzWriter,
         "npy": NpyWriter,

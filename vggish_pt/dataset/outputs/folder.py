@@ -20,13 +20,13 @@ from vggish_pt.dataset.outputs.failures import ERRORS_NAME, NO_INPUT, read_failu
 from vggish_pt.dataset.outputs.lock import LOCK_NAME
 from vggish_pt.dataset.outputs.part import KEY, Part, part_name, part_number, read_part, write_part
 from vggish_pt.dataset.outputs.record import RUN_NAME, RunRecord, Session, column_types, differences, read_record
-from vggish_pt.dataset.outputs.store import Store
-from vggish_pt.dataset.schema import Failure, Layout
+from vggish_pt.dataset.outputs.store import FolderStore
+from vggish_pt.dataset.schema import Failure, Schema
 from vggish_pt.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from vggish_pt.audio.clip import Clip
-    from vggish_pt.dataset.outcomes import Done, Outcome
+    from vggish_pt.dataset.outcomes import Embedded, Outcome
 
 DEFAULT_CHECKPOINT = 60.0
 _PART_BYTES = 1 << 26
@@ -54,7 +54,7 @@ class Pending:
         return (item for item, wanted in zip(self._items, self._wanted.tolist(), strict=True) if wanted)
 
 
-def check_folder(store: Store) -> None:
+def check_folder(store: FolderStore) -> None:
     """Makes sure that a folder is empty, or one of ours.
 
     Raises:
@@ -69,7 +69,7 @@ def _is_ours(name: str) -> bool:
     return name in _OURS or part_number(name) is not None or (name.startswith(".") and name.endswith(".tmp"))
 
 
-class RunFolder:
+class DatasetFolder:
     """A folder that this run may write to; made by :func:`open_run`.
 
     Attributes:
@@ -77,14 +77,14 @@ class RunFolder:
         notes: what the user may want to know of the runs before.
     """
 
-    def __init__(self, store: Store, layout: Layout, session: Session, checkpoint: float) -> None:
+    def __init__(self, store: FolderStore, layout: Schema, session: Session, checkpoint: float) -> None:
         self._store, self._layout, self._session, self._checkpoint = store, layout, session, checkpoint
         self._lock = store.lock()
         self._parts: list[Part] = []
         self._errors: dict[bytes, Failure] = {}
         self._unnamed: list[Failure] = []
         self._waiting: NDArray[np.bool_] = np.zeros(0, np.bool_)
-        self._done: list[Done] = []
+        self._done: list[Embedded] = []
         self._failed: list[Failure] = []
         self._bytes = 0
         self._next = 0
@@ -323,8 +323,13 @@ def _put(file: object, text: str) -> None:
 
 @contextlib.contextmanager
 def open_run(
-    store: Store, layout: Layout, session: Session, *, overwrite: bool = False, checkpoint: float = DEFAULT_CHECKPOINT
-) -> Iterator[RunFolder]:
+    store: FolderStore,
+    layout: Schema,
+    session: Session,
+    *,
+    overwrite: bool = False,
+    checkpoint: float = DEFAULT_CHECKPOINT,
+) -> Iterator[DatasetFolder]:
     """Opens a dataset folder to fill it. Whatever ends the block, what was taken by then is written, if it can be.
 
     Args:
@@ -338,7 +343,7 @@ def open_run(
         OutputError: another run writes there, or the folder is damaged, not ours, or cannot be written.
         SettingsError: what it holds was made otherwise.
     """
-    folder = RunFolder(store, layout, session, checkpoint)
+    folder = DatasetFolder(store, layout, session, checkpoint)
     try:
         folder.open(overwrite=overwrite)
         try:
@@ -353,7 +358,7 @@ def open_run(
         folder.close()
 
 
-def write_folder_errors(store: Store, failures: Sequence[Failure]) -> None:
+def write_folder_errors(store: FolderStore, failures: Sequence[Failure]) -> None:
     """Lists names of which none led to an input. A folder in which there is something already stays as it is.
 
     Raises:

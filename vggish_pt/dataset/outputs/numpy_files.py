@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.dataset.schema import Layout, Rows
+from vggish_pt.dataset.schema import Rows, Schema
 from vggish_pt.errors import SettingsError
 
 
@@ -29,7 +29,7 @@ class NpyWriter:
         layout: what the rows are.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Schema) -> None:
         self._path, self._metadata = path, layout.metadata
         self._stream = _NpyStream(path, layout)
         self._index = _Index(layout)
@@ -67,7 +67,7 @@ class NpzWriter:
         layout: what the rows are.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Schema) -> None:
         self._path, self._metadata = path, layout.metadata
         self._index = _Index(layout)
         if "metadata" in self._index.extra:
@@ -104,7 +104,7 @@ class NpzWriter:
 class _NpyStream:
     """An ``.npy`` file whose number of rows is known only at the end."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Schema) -> None:
         self._shape, self._dtype, self._rows = layout.shape, np.dtype(layout.dtype), 0
         self._file: IO[bytes] = path.open("wb")
         self._write_header()
@@ -129,7 +129,7 @@ class _NpyStream:
 class _Index:
     """The columns beside the embeddings, gathered in memory."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Schema) -> None:
         self._rows: list[Rows] = []
         self._fields = layout.extra
 

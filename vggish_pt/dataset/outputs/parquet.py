@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from vggish_pt.dataset.schema import Layout, Rows
+from vggish_pt.dataset.schema import Rows, Schema
 
 # Bytes of embeddings in a row group, which is what a reader takes at once.
 _GROUP_BYTES = 1 << 24
@@ -33,7 +33,7 @@ class ParquetWriter:
         facts: more metadata, text by name.
     """
 
-    def __init__(self, file: Path | IO[bytes], layout: Layout, facts: Mapping[str, str] | None = None) -> None:
+    def __init__(self, file: Path | IO[bytes], layout: Schema, facts: Mapping[str, str] | None = None) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt.dataset.outputs.parquet import PART_NAME, ParquetWriter
-from vggish_pt.dataset.schema import RESERVED, Layout
+from vggish_pt.dataset.schema import RESERVED, Schema
 from vggish_pt.errors import OutputError
 
 if TYPE_CHECKING:
-    from vggish_pt.dataset.outcomes import Done
+    from vggish_pt.dataset.outcomes import Embedded
 
 INPUTS = "vggish_pt.dataset.inputs"
 """Metadata: the keys of the part's inputs, 16 bytes each, in base64."""
@@ -80,7 +80,7 @@ def unpack_keys(text: bytes) -> NDArray[Any]:
     return np.frombuffer(raw, KEY)
 
 
-def write_part(file: IO[bytes], layout: Layout, done: Sequence[Done]) -> None:
+def write_part(file: IO[bytes], layout: Schema, done: Sequence[Embedded]) -> None:
     """Writes a part.
 
     Args:

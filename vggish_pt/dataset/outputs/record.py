@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vggish_pt.audio.clip import path_text
-from vggish_pt.dataset.schema import Layout
+from vggish_pt.dataset.schema import Schema
 from vggish_pt.errors import OutputError
 from vggish_pt.utils.remote import is_address, shown
 from vggish_pt.version import __version__
@@ -102,7 +102,7 @@ class RunRecord:
         earlier: the record of the runs before, as :func:`read_record` gives it.
     """
 
-    def __init__(self, layout: Layout, earlier: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, layout: Schema, earlier: Mapping[str, Any] | None = None) -> None:
         timing = (earlier or {}).get("timing") or {}
         self._layout = layout
         self.counts = Counts()
@@ -156,7 +156,7 @@ class RunRecord:
         return json.dumps(record, indent=1) + "\n"
 
 
-def column_types(layout: Layout) -> dict[str, str]:
+def column_types(layout: Schema) -> dict[str, str]:
     """The types of the columns beside the usual ones, by name."""
     return {field.name: str(field.type) for field in layout.extra}
 

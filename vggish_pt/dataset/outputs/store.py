@@ -25,7 +25,7 @@ _LEFT_OVER = re.compile(r"\.(part-\d{5,}\.parquet|errors\.parquet|_run\.json)\.[
 _WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"}
 
 
-class Store(Protocol):
+class FolderStore(Protocol):
     """A folder's files, by name."""
 
     name: str
@@ -59,7 +59,7 @@ class Store(Protocol):
         """Removes half-written files of a run that was killed; only while the folder is locked."""
 
 
-def open_store(out: str) -> Store:
+def open_store(out: str) -> FolderStore:
     """The folder of that name.
 
     Args:

@@ -20,7 +20,7 @@ import numpy as np
 from vggish_pt import constants as c
 from vggish_pt.audio.clip import path_text
 from vggish_pt.dataset.outputs.numpy_files import npy_companions
-from vggish_pt.dataset.schema import Layout, Rows
+from vggish_pt.dataset.schema import Rows, Schema
 from vggish_pt.errors import SettingsError
 from vggish_pt.utils.crc32c import crc32c, mask
 
@@ -39,7 +39,7 @@ class TFRecordWriter:
         SettingsError: rows that the format cannot hold.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Schema) -> None:
         check_layout(layout)
         self._path, self._metadata = path, layout.metadata
         self._file: IO[bytes] = path.open("wb")
@@ -59,7 +59,7 @@ class TFRecordWriter:
         self._file.close()
 
 
-def check_layout(layout: Layout) -> None:
+def check_layout(layout: Schema) -> None:
     """Makes sure that rows fit the format.
 
     Raises:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vggish_pt.classify import FeatureSettings, LabelledSet, read_labelled
-from vggish_pt.classify.probe import Event, ProbeRow, probe
+from vggish_pt.classify.probe import ProbeProgress, ProbeRow, probe
 
 # Mean over the five folds, measured apart from this package: logistic regression, SVM, random forest.
 EXPECTED = {
@@ -66,7 +66,7 @@ def measure(data: LabelledSet, features: list[FeatureSettings], seed: int, worke
     return probe(data, features, CLASSIFIERS, seed=seed, workers=workers, keep=False, watch=watch).rows
 
 
-def watch(event: Event) -> None:
+def watch(event: ProbeProgress) -> None:
     if event.row is not None:
         print(event.name, event.row.classifier, f"{event.row.mean():.4f}", file=sys.stderr, flush=True)
 

@@ -16,7 +16,7 @@ from vggish_pt.errors import SettingsError
 from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
-    from vggish_pt.classify.probe import Event, ProbeResult
+    from vggish_pt.classify.probe import ProbeProgress, ProbeResult
     from vggish_pt.classify.probe.features import FeatureSettings
 
 _LOG_SECONDS = 15.0
@@ -241,7 +241,7 @@ class _Watch:
             self._bar.stop()
             self._bar = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: ProbeProgress) -> None:
         if event.kind == "unreadable":
             self._print(f"vggish-pt: {event.text}")
         elif event.kind == "features":
@@ -255,7 +255,7 @@ class _Watch:
         if self._enabled:
             self._print(line)
 
-    def _features(self, event: Event) -> None:
+    def _features(self, event: ProbeProgress) -> None:
         if self._bar is not None:
             if event.name not in self._tasks:
                 self._tasks[event.name] = self._bar.add_task(event.name, total=event.total)

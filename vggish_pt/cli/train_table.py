@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
-    from vggish_pt.classify.training.progress import Event
+    from vggish_pt.classify.training.progress import TrainingProgress
 
 _LOG_SECONDS = 30.0
 _ROWS = 12
@@ -52,7 +52,7 @@ class TrainTable:
             if self._rows:
                 self._live.console.print(self._table(len(self._rows)))
 
-    def watch(self, event: Event) -> None:
+    def watch(self, event: TrainingProgress) -> None:
         """Takes what training tells."""
         if event.kind == "unreadable":
             self.unreadable += 1

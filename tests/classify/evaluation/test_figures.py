@@ -9,7 +9,7 @@ import torch
 
 from vggish_pt import MissingDependencyError
 from vggish_pt.classify import Prediction
-from vggish_pt.classify.evaluation.events import Event
+from vggish_pt.classify.evaluation.events import SoundEvent
 from vggish_pt.classify.evaluation.metrics import classification_metrics
 from vggish_pt.classify.evaluation.spectrogram import MAX_COLUMNS, spectrogram
 from vggish_pt.nn.frontend import LogMel
@@ -94,7 +94,7 @@ def test_learning_curve(tmp_path):
 
 def test_timeline(tmp_path):
     found = prediction(HOSTILE, duration=4.5)
-    events = [Event(HOSTILE[1], 0.0, 1.9, 0.7, 0.9), Event(HOSTILE[1], 2.9, 4.5, 0.7, 0.9)]
+    events = [SoundEvent(HOSTILE[1], 0.0, 1.9, 0.7, 0.9), SoundEvent(HOSTILE[1], 2.9, 4.5, 0.7, 0.9)]
     waveform = np.zeros(72_000)
     figure = pictures.timeline(found, events, spectrogram=spectrogram(LogMel(), waveform, 16_000))
     upper, lower = figure.get_axes()[:2]
@@ -114,7 +114,7 @@ def test_timeline_of_many_labels_shows_those_that_sound():
     found = prediction(labels, windows=9_000, hop=0.1)
     found.window_scores[:] = 0.01
     found.window_scores[4_321, 250] = 0.9
-    figure = pictures.timeline(found, [Event(labels[123], 1.0, 2.0, 0.5, 0.5)])
+    figure = pictures.timeline(found, [SoundEvent(labels[123], 1.0, 2.0, 0.5, 0.5)])
     axis = figure.get_axes()[0]
     names = [tick.get_text() for tick in axis.get_yticklabels()]
     assert len(names) == 20 and {labels[123], labels[250]} <= set(names)

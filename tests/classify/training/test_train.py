@@ -16,7 +16,7 @@ from training_runs import Killed, LabelledFile, history, weights
 from vggish_pt import VGGish
 from vggish_pt.audio.clip import Clip
 from vggish_pt.classify import HeadConfig, VGGishClassifier
-from vggish_pt.classify.training.progress import Event
+from vggish_pt.classify.training.progress import TrainingProgress
 from vggish_pt.classify.training.settings import AugmentSettings, TrainSettings
 from vggish_pt.classify.training.train import RunOptions, train
 from vggish_pt.errors import AudioError, CheckpointError, OutputError, SettingsError, TrainingError
@@ -55,7 +55,7 @@ def clips(tmp_path_factory) -> list[LabelledFile]:
 
 
 def killed_at(step: int):
-    def watch(event: Event) -> None:
+    def watch(event: TrainingProgress) -> None:
         if event.kind == "step" and event.done == step:
             raise Killed
 
@@ -338,7 +338,7 @@ def test_augmentation_settings_are_checked(wrong):
 
 
 def test_two_trainings_in_one_folder(clips, small_folder, tmp_path):
-    def second(event: Event) -> None:
+    def second(event: TrainingProgress) -> None:
         if event.kind == "step":
             with pytest.raises(OutputError, match="another training is running"):
                 run(clips, small_folder, tmp_path / "run", resume=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vggish_pt.classify.data.labelled import LabelledSet
-from vggish_pt.classify.data.splits import DEFAULT_SHARE, Parts, divide
+from vggish_pt.classify.data.splits import DEFAULT_SHARE, Split, divide
 from vggish_pt.errors import SettingsError
 
 
@@ -16,7 +16,7 @@ def choose_parts(
     test_fold: str | None = None,
     share: float = DEFAULT_SHARE,
     seed: int = 0,
-) -> Parts:
+) -> Split:
     """Divides a set as training needs it.
 
     Args:
@@ -41,10 +41,10 @@ def choose_parts(
         folds = sorted({str(example.fold) for example in data.examples if example.fold is not None})
         known = f"there are {', '.join(folds[:20])}" if folds else "there are no folds; see --fold-from"
         raise SettingsError(f"{data.name}: no clip to validate with has the fold {validation_fold!r} ({known})")
-    return Parts(parts.train[~held_out], parts.train[held_out], parts.test)
+    return Split(parts.train[~held_out], parts.train[held_out], parts.test)
 
 
-def describe(data: LabelledSet, parts: Parts) -> str:
+def describe(data: LabelledSet, parts: Split) -> str:
     """The sizes of the parts, in words."""
     sizes = [("to learn from", parts.train), ("to validate with", parts.validation), ("to test with", parts.test)]
     named = ", ".join(f"{len(places)} {name}" for name, places in sizes if len(places))

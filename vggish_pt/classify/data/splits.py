@@ -25,7 +25,7 @@ DEFAULT_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class Split:
+class Fold:
     """One round of cross-validation.
 
     Attributes:
@@ -40,7 +40,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Split:
     """A set in three parts: places of their clips, ascending; a part may be empty.
 
     Attributes:
@@ -64,7 +64,7 @@ def scheme(data: LabelledSet) -> Scheme:
     return "stratified" if data.groups() is None else "group"
 
 
-def cross_validation(data: LabelledSet, *, folds: int | None = None, seed: int = 0) -> list[Split]:
+def cross_validation(data: LabelledSet, *, folds: int | None = None, seed: int = 0) -> list[Fold]:
     """Rounds of cross-validation; see :func:`scheme` for how.
 
     Args:
@@ -96,7 +96,7 @@ def cross_validation(data: LabelledSet, *, folds: int | None = None, seed: int =
 
 def divide(
     data: LabelledSet, *, validation: float = DEFAULT_SHARE, test_fold: str | None = None, seed: int = 0
-) -> Parts:
+) -> Split:
     """A set in parts to learn from, to choose by and to test with.
 
     The test part is that of the column ``split``, or the fold that is named; else it is empty. The validation part is
@@ -139,7 +139,7 @@ def divide(
         held_out = hold_out(data.select(left.tolist()), validation, seed=seed)
         chosen = left[held_out]
         left = np.delete(left, held_out)
-    return Parts(left, chosen, test)
+    return Split(left, chosen, test)
 
 
 def hold_out(data: LabelledSet, share: float = DEFAULT_SHARE, *, seed: int = 0) -> Places:
@@ -173,25 +173,25 @@ def hold_out(data: LabelledSet, share: float = DEFAULT_SHARE, *, seed: int = 0) 
     return held_out
 
 
-def _by_fold(data: LabelledSet) -> list[Split]:
+def _by_fold(data: LabelledSet) -> list[Fold]:
     folds = _column(data, "fold")
     assert folds is not None
     names = _ordered(folds)
     if len(names) < 2:
         raise SettingsError(f"{data.name}: all clips are in fold {names[0]}; cross-validation needs two folds at least")
-    return [Split(f"fold {name}", np.flatnonzero(folds != name), np.flatnonzero(folds == name)) for name in names]
+    return [Fold(f"fold {name}", np.flatnonzero(folds != name), np.flatnonzero(folds == name)) for name in names]
 
 
-def _by_split(data: LabelledSet) -> Split:
+def _by_split(data: LabelledSet) -> Fold:
     splits = _column(data, "split")
     name = "test" if "test" in (splits := np.asarray(splits)) else "validation"
     test, train = np.flatnonzero(splits == name), np.flatnonzero(splits != name)
     if not len(test) or not len(train):
         raise SettingsError(f"{data.name}: the column 'split' needs clips for train, and for test or validation")
-    return Split(name, train, test)
+    return Fold(name, train, test)
 
 
-def _drawn(data: LabelledSet, folds: int, seed: int) -> list[Split]:
+def _drawn(data: LabelledSet, folds: int, seed: int) -> list[Fold]:
     groups, targets = data.groups(), data.targets()
     if groups is not None:
         _check_groups(data, groups, folds)
@@ -207,7 +207,7 @@ def _drawn(data: LabelledSet, folds: int, seed: int) -> list[Split]:
             f"{data.name}: {len(empty)} of {folds} folds would be empty; use fewer folds (--folds {folds - len(empty)})"
         )
     return [
-        Split(f"fold {part + 1}", np.flatnonzero(parts != part), np.flatnonzero(parts == part)) for part in range(folds)
+        Fold(f"fold {part + 1}", np.flatnonzero(parts != part), np.flatnonzero(parts == part)) for part in range(folds)
     ]
 
 

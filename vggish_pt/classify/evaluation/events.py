@@ -18,7 +18,7 @@ MAX_MEDIAN = 999
 
 
 @dataclass(frozen=True)
-class Event:
+class SoundEvent:
     """A stretch of time with one label.
 
     Attributes:
@@ -90,7 +90,7 @@ def find_events(
     multilabel: bool,
     settings: EventSettings | None = None,
     last: float | None = None,
-) -> list[Event]:
+) -> list[SoundEvent]:
     """Merges windows into events.
 
     Args:
@@ -208,6 +208,6 @@ def _close(found: list[list[_Span]], max_gap: float, *, exclusive: bool) -> list
     return closed
 
 
-def _event(span: _Span, label: str, scores: NDArray[np.float64]) -> Event:
+def _event(span: _Span, label: str, scores: NDArray[np.float64]) -> SoundEvent:
     inside = np.concatenate([scores[first:behind] for first, behind in span.runs])
-    return Event(label, span.onset, span.offset, float(inside.mean()), float(inside.max()))
+    return SoundEvent(label, span.onset, span.offset, float(inside.mean()), float(inside.max()))

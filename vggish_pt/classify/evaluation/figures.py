@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.classify.evaluation.events import Event, spans
+from vggish_pt.classify.evaluation.events import SoundEvent, spans
 from vggish_pt.utils.optional import require
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 def timeline(
     prediction: Prediction,
-    events: Sequence[Event] = (),
+    events: Sequence[SoundEvent] = (),
     *,
     spectrogram: Spectrogram | None = None,
     title: str | None = None,
@@ -212,7 +212,7 @@ def _short(name: str) -> str:
     return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"
 
 
-def _labels_to_show(scores: NDArray[np.float32], labels: Sequence[str], events: Sequence[Event]) -> list[int]:
+def _labels_to_show(scores: NDArray[np.float32], labels: Sequence[str], events: Sequence[SoundEvent]) -> list[int]:
     if len(labels) <= MAX_TIMELINE_LABELS:
         return list(range(len(labels)))
     seconds = dict.fromkeys(labels, 0.0)

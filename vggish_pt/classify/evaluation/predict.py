@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vggish_pt.classify.evaluation.events import Event, EventSettings, find_events
+from vggish_pt.classify.evaluation.events import EventSettings, SoundEvent, find_events
 from vggish_pt.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def checked(result: Prediction | VGGishError) -> Prediction | VGGishError:
 
 def prediction_events(
     prediction: Prediction, *, multilabel: bool, settings: EventSettings | None = None
-) -> list[Event]:
+) -> list[SoundEvent]:
     """The events of a prediction; none beyond the sound's end.
 
     Args:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.classify.data.splits import Scheme, Split, cross_validation, scheme
+from vggish_pt.classify.data.splits import Fold, Scheme, cross_validation, scheme
 from vggish_pt.classify.evaluation.metrics import Metrics, classification_metrics
 from vggish_pt.classify.probe.estimators import (
     check_classifier,
@@ -31,7 +31,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Event:
+class ProbeProgress:
     """What probing tells those who watch it.
 
     Attributes:
@@ -51,7 +51,7 @@ class Event:
     text: str = ""
 
 
-Watch = Callable[[Event], None]
+Watch = Callable[[ProbeProgress], None]
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def probe(
         origins.append(_origin(extractor) if keep and not settings.from_seed else None)
 
         def progress(done: int, total: int, name: str = settings.name) -> None:
-            watch(Event("features", name, done, total))
+            watch(ProbeProgress("features", name, done, total))
 
         table, errors = extractor.table(data.items, workers=workers, watch=progress)
         if errors:
@@ -245,7 +245,7 @@ def probe(
     for settings, table, origin in zip(features, tables, origins, strict=True):
         for name in classifiers:
             row = _cross_validate(data, targets, splits, settings, table, name, seed, workers)
-            watch(Event("row", settings.name, row=row))
+            watch(ProbeProgress("row", settings.name, row=row))
             rows.append(row)
             better = best is None or _rank(row.mean()) > _rank(best[0].mean())
             if keep and not settings.from_seed and better:
@@ -257,7 +257,7 @@ def probe(
 
 def _report(data: LabelledSet, errors: dict[int, VGGishError], watch: Watch, *, skip: bool) -> None:
     for error in errors.values():
-        watch(Event("unreadable", text=str(error)))
+        watch(ProbeProgress("unreadable", text=str(error)))
     shown = "; ".join(str(error) for error in list(errors.values())[:_SHOWN])
     if len(errors) == len(data):
         raise AudioError(f"{data.name}: none of its {len(data)} sounds can be used: {shown}")
@@ -290,7 +290,7 @@ def network_digest(model: VGGish) -> str:
 def _cross_validate(
     data: LabelledSet,
     targets: NDArray[np.int64],
-    splits: Sequence[Split],
+    splits: Sequence[Fold],
     settings: FeatureSettings,
     table: NDArray[np.float32],
     name: str,

@@ -27,13 +27,13 @@ from vggish_pt.classify.data.clips import ClipBatch, EpochBatches, TrainingClips
 from vggish_pt.classify.model import VGGishClassifier
 from vggish_pt.classify.training.head import train_head
 from vggish_pt.classify.training.optimization import freeze, make_optimizer, make_schedule, trained_blocks
-from vggish_pt.classify.training.run_folder import RunFolder
+from vggish_pt.classify.training.run_folder import TrainingRun
 from vggish_pt.classify.training.settings import TrainSettings
 from vggish_pt.classify.training.validation import Loss, Validation, figure_name, standardize
 from vggish_pt.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
-    from vggish_pt.classify.training.progress import Event
+    from vggish_pt.classify.training.progress import TrainingProgress
     from vggish_pt.classify.training.run_options import RunOptions
 
 
@@ -63,7 +63,7 @@ class Job:
     names: list[str]
     settings: TrainSettings
     options: RunOptions
-    run: RunFolder
+    run: TrainingRun
     device: torch.device
     resume: bool
 
@@ -85,7 +85,7 @@ class _State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def fit(job: Job, watch: Callable[[Event], None]) -> dict[str, Any]:
+def fit(job: Job, watch: Callable[[TrainingProgress], None]) -> dict[str, Any]:
     """Trains, and writes the run folder's results.
 
     Returns:
@@ -157,7 +157,7 @@ def _run_one(fabric: Any, sealed: _Sealed) -> None:
 
 
 class _Loop:
-    def __init__(self, fabric: Any, job: Job, watch: Callable[[Event], None]) -> None:
+    def __init__(self, fabric: Any, job: Job, watch: Callable[[TrainingProgress], None]) -> None:
         settings = job.settings
         self.fabric, self.job, self.settings, self.watch = fabric, job, settings, watch
         self.model = job.model
@@ -391,10 +391,10 @@ class _Loop:
         return cast("VGGishClassifier", self.averaged.module)
 
     def _tell(self, kind: str, **facts: Any) -> None:
-        from vggish_pt.classify.training.progress import Event
+        from vggish_pt.classify.training.progress import TrainingProgress
 
         if self.main:
-            self.watch(Event(kind, **facts))
+            self.watch(TrainingProgress(kind, **facts))
 
 
 def _seed_step(seed: int, epoch: int, batch: int, rank: int) -> None:
@@ -403,7 +403,7 @@ def _seed_step(seed: int, epoch: int, batch: int, rank: int) -> None:
 
 
 @contextlib.contextmanager
-def _writer(run: RunFolder, epoch: int, main: bool) -> Iterator[Any]:
+def _writer(run: TrainingRun, epoch: int, main: bool) -> Iterator[Any]:
     """TensorBoard's log. What an interrupted run wrote after the state that training goes on from is passed over."""
     if not main:
         yield None

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Event:
+class TrainingProgress:
     """What training tells those who watch it.
 
     Attributes:
@@ -27,4 +27,4 @@ class Event:
     text: str = ""
 
 
-Watch = Callable[[Event], None]
+Watch = Callable[[TrainingProgress], None]

@@ -38,7 +38,7 @@ _OWN = (
 )
 
 
-class RunFolder:
+class TrainingRun:
     """A run folder, by path.
 
     Attributes:

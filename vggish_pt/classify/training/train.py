@@ -18,8 +18,8 @@ from vggish_pt.classify.data.augment import require_masks
 from vggish_pt.classify.data.clips import TrainingClips, ValidationClips
 from vggish_pt.classify.model import VGGishClassifier
 from vggish_pt.classify.training.loop import Job, fit
-from vggish_pt.classify.training.progress import Event, Watch
-from vggish_pt.classify.training.run_folder import RunFolder
+from vggish_pt.classify.training.progress import TrainingProgress, Watch
+from vggish_pt.classify.training.run_folder import TrainingRun
 from vggish_pt.classify.training.run_options import RunOptions
 from vggish_pt.classify.training.settings import TrainSettings
 from vggish_pt.errors import AudioError, SettingsError, TrainingError
@@ -98,7 +98,7 @@ def train(
     if device.index is not None and settings.devices > 1:
         raise SettingsError(f"device {options.device!r} is one, and {settings.devices} are asked for; say cuda")
     _check(training, labels, multilabel, settings)
-    run = RunFolder(out)
+    run = TrainingRun(out)
     with run.locked(), ExitStack() as stack:
         # The caller's random state is left alone.
         stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
@@ -139,7 +139,7 @@ def train(
         return metrics
 
 
-def _unwatched(event: Event) -> None:
+def _unwatched(event: TrainingProgress) -> None:
     pass
 
 
@@ -221,10 +221,10 @@ def _decode(
         folder if options.cache == "disk" else None,
         resampler=settings.window.resampler,
         workers=options.decoders,
-        watch=lambda done, total: watch(Event("decoding", done, total)),
+        watch=lambda done, total: watch(TrainingProgress("decoding", done, total)),
     )
     for error in failures.values():
-        watch(Event("unreadable", text=str(error)))
+        watch(TrainingProgress("unreadable", text=str(error)))
     if failures and len(failures) == len(items):
         raise AudioError(f"none of the {len(items)} files can be read; the first: {next(iter(failures.values()))}")
     if failures and not options.skip_unreadable:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Iterable
 from vggish_pt import constants as c
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.inference.loading import Task, WindowChunk
-from vggish_pt.inference.processes.pool import Job, Pool
+from vggish_pt.inference.processes.pool import Pool, _Task
 from vggish_pt.inference.processes.wire import MAX_WINDOWS
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.nn.frontend import LogMel
@@ -79,7 +79,7 @@ def read_in_processes(
                     except Exception as error:  # whatever other people's classes raise
                         yield WindowChunk(task.number, task.label, error=_unsendable(task.label, error))
                     else:
-                        pool.submit(Job(task.number, task.label, data))
+                        pool.submit(_Task(task.number, task.label, data))
             if pool.open == 0:
                 break
             yield pool.take()

@@ -29,7 +29,7 @@ _MAX_HELD_BYTES = 1 << 25  # of tasks that hold the bytes of a file
 
 
 @dataclass
-class Job:
+class _Task:
     """A task on its way.
 
     Attributes:
@@ -76,19 +76,19 @@ class Pool:
         self.lock = threading.Lock()
         self._workers = workers
         self._held = 0
-        self._backlog: deque[Job] = deque()
-        self._slots: list[_Slot] = []
+        self._backlog: deque[_Task] = deque()
+        self._slots: list[_Worker] = []
 
     def wants(self, count: int) -> bool:
         """Whether another task should be submitted, if ``count`` may be open at a time."""
         return self.open < count and (self._held < _MAX_HELD_BYTES or self.open < 2 * self._workers)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: _Task) -> None:
         """Takes a task."""
         self.open += 1
         self.give_back(job, front=False)
         if len(self._slots) < min(self._workers, self.open):
-            self._slots.append(_Slot(self, len(self._slots)))
+            self._slots.append(_Worker(self, len(self._slots)))
         for slot in self._slots:
             slot.feed()
 
@@ -109,7 +109,7 @@ class Pool:
             self.open -= 1
         return event.piece
 
-    def next_job(self) -> Job | None:
+    def next_job(self) -> _Task | None:
         """The next task to be done; with the lock held."""
         if not self._backlog:
             return None
@@ -117,7 +117,7 @@ class Pool:
         self._held -= len(job.data)
         return job
 
-    def give_back(self, job: Job, *, front: bool = True) -> None:
+    def give_back(self, job: _Task, *, front: bool = True) -> None:
         """Puts a task among those that wait."""
         with self.lock:
             self._held += len(job.data)
@@ -136,14 +136,14 @@ class Pool:
             slot.join()
 
 
-class _Slot:
+class _Worker:
     """A place for one worker at a time: a thread that starts it, hears what it sends, and replaces it if it dies."""
 
     def __init__(self, pool: Pool, index: int) -> None:
         self._pool = pool
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = False
-        self._job: Job | None = None
+        self._job: _Task | None = None
         self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"vggish-pt-worker-{index}", daemon=True)
         self._thread.start()

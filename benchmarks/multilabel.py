@@ -27,7 +27,7 @@ from vggish_pt.classify.config import HeadConfig
 from vggish_pt.classify.data.labelled import LabelledSet, read_labelled
 from vggish_pt.classify.evaluation.evaluate import Evaluation, choose, evaluate
 from vggish_pt.classify.evaluation.events import EventSettings
-from vggish_pt.classify.evaluation.predict import Classifier, load_classifier, predict_items, prediction_events
+from vggish_pt.classify.evaluation.predict import Classifier, load_classifier, predict_clips, prediction_events
 from vggish_pt.classify.training.run_options import RunOptions
 from vggish_pt.classify.training.settings import AugmentSettings, TrainSettings
 from vggish_pt.classify.training.train import train
@@ -144,7 +144,7 @@ def segment_f1(classifier: Classifier, data: LabelledSet, truth: dict[str, list[
     """F1 over all segments and kinds."""
     hits = wrong = 0
     settings = EventSettings(threshold=0.5, low=0.3, median=3, min_duration=0.5, max_gap=0.3)
-    for item, prediction in predict_items(classifier, data.items, hop=0.24):
+    for item, prediction in predict_clips(classifier, data.items, hop=0.24):
         found = prediction_events(prediction, multilabel=True, settings=settings)
         ours = segments([(event.label, event.onset, event.offset) for event in found])
         theirs = segments(truth[item.path])

@@ -29,7 +29,7 @@ from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.engines.ray_actors import encode, pack
 from vggish_pt.dataset.engines.ray_cluster import _ENVIRONMENT
 from vggish_pt.dataset.engines.ray_engine import _outcomes, outcomes_on_ray
-from vggish_pt.dataset.outcomes import Embedded, Outcome, layout, outcomes
+from vggish_pt.dataset.outcomes import EmbeddedClip, Outcome, layout, outcomes
 from vggish_pt.dataset.outputs import Session, open_run, open_store
 from vggish_pt.dataset.schema import Rows
 from vggish_pt.inference.settings import EmbedSettings
@@ -48,9 +48,9 @@ def driver(options: argparse.Namespace) -> None:
     values = np.random.default_rng(0).standard_normal((WINDOWS, 128)).astype(np.float32)
     times = np.arange(WINDOWS) * 0.96
 
-    def done(item: Clip) -> Embedded:
+    def done(item: Clip) -> EmbeddedClip:
         rows = Rows(item.path, np.arange(WINDOWS, dtype=np.int32), times, times + 0.975, values, item.columns, 10.0)
-        return Embedded(item, rows, WINDOWS, 10.0)
+        return EmbeddedClip(item, rows, WINDOWS, 10.0)
 
     tables = [encode(i, enumerate(map(done, items[i * BLOCK : (i + 1) * BLOCK]))) for i in packed]
     wire = sum(table.nbytes for table in tables) / len(items) / WINDOWS

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from vggish_pt import VGGish, push_many
-from vggish_pt.inference.pipeline import Embeddings
+from vggish_pt.inference.embeddings import Embeddings
 from vggish_pt.nn.frontend import LogMel
 from vggish_pt.nn.streaming import StreamingLogMel
 

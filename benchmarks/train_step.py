@@ -18,7 +18,7 @@ from common import print_machine, print_table, spread
 
 PROGRAM = """
 import json, resource, sys, time
-from vggish_pt.utils.memory import keep_freed_memory
+from vggish_pt.classify.training.memory import keep_freed_memory
 way, precision, windows, steps, threads = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 if way == "kept" and not keep_freed_memory():
     sys.exit("freed memory cannot be kept on this system")

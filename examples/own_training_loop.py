@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from vggish_pt import VGGish
-from vggish_pt.classify import HeadConfig, VGGishClassifier
-from vggish_pt.utils.memory import keep_freed_memory
+from vggish_pt.classify import HeadConfig, VGGishClassifier, keep_freed_memory
 
 keep_freed_memory()  # on a CPU, steps are faster when memory is used again
 torch.manual_seed(0)

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 from vggish_pt import VGGish
-from vggish_pt.plot import plot_clip
-from vggish_pt.utils.figures import save
+from vggish_pt.plot import plot_clip, save
 
 clip, picture, weights = (*sys.argv[1:], "synthetic")[:3]
 figure = plot_clip(VGGish.from_pretrained(weights), clip)  # in a notebook, this shows the figure

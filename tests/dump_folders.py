@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vggish_pt.audio.clip import Clip
-from vggish_pt.dataset.outcomes import Embedded
+from vggish_pt.dataset.outcomes import EmbeddedClip
 from vggish_pt.dataset.outputs import Failure, Rows, Schema, Session, open_output, open_run, open_store
 
 METADATA = {
@@ -29,7 +29,7 @@ def layout(shape: tuple[int, ...] = (128,), dtype: str = "float32", columns: Any
 
 def done(
     path: str, values: np.ndarray, index: int = 0, columns: Mapping[str, Any] | None = None, **part: float
-) -> Embedded:
+) -> EmbeddedClip:
     """A file's embeddings."""
     count = len(values)
     start = np.arange(count) * 0.96 + part.get("start", 0)
@@ -37,7 +37,7 @@ def done(
     told = {**item.columns, "segment_start": item.start, "segment_end": item.end}
     seconds = count * 0.96 + 0.015
     rows = Rows(path, np.arange(count, dtype=np.int32), start, start + 0.975, values, told, seconds)
-    return Embedded(item, rows, count, seconds)
+    return EmbeddedClip(item, rows, count, seconds)
 
 
 def failed(path: str, reason: str = "it is empty", kind: str = "AudioError", index: int = 0) -> Failure:
@@ -47,7 +47,7 @@ def failed(path: str, reason: str = "it is empty", kind: str = "AudioError", ind
 
 def write_folder(
     folder: Path | str,
-    outcomes: Sequence[Embedded | Failure],
+    outcomes: Sequence[EmbeddedClip | Failure],
     rows: Schema | None = None,
     *,
     parts: int = 1,
@@ -85,7 +85,7 @@ def write_folder(
 
 
 def write_file(
-    path: Path, outcomes: Sequence[Embedded], rows: Schema | None = None, failures: Sequence[Failure] = ()
+    path: Path, outcomes: Sequence[EmbeddedClip], rows: Schema | None = None, failures: Sequence[Failure] = ()
 ) -> None:
     """A single file."""
     with open_output(path, path.suffix.lstrip("."), rows or layout()) as output:  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset import outputs as output
-from vggish_pt.dataset.outcomes import Embedded
+from vggish_pt.dataset.outcomes import EmbeddedClip
 from vggish_pt.dataset.outputs import Failure, Rows, Schema, Session
 
 METADATA = {
@@ -27,13 +27,13 @@ def make_items(count: int, first: int = 0, **more: Any) -> list[Clip]:
     return [Clip(f"größe/{first + i:04d}.wav", i, **more) for i in range(count)]
 
 
-def done(item: Clip, windows: int = 3) -> Embedded:
+def done(item: Clip, windows: int = 3) -> EmbeddedClip:
     seed = int.from_bytes(item.key[:4], "little")
     values = np.random.default_rng(seed).standard_normal((windows, 128)).astype(np.float32)
     window = np.arange(windows, dtype=np.int32)
     columns = {**item.columns, "segment_start": item.start, "segment_end": item.end}
     made = Rows(item.path, window, window * 0.96, window * 0.96 + 0.975, values, columns, windows * 0.96)
-    return Embedded(item, made, windows, made.duration)
+    return EmbeddedClip(item, made, windows, made.duration)
 
 
 def fails(item: Clip) -> bool:

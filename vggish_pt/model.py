@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from vggish_pt import constants as c
 from vggish_pt.errors import VGGishError
-from vggish_pt.inference.pipeline import Embeddings, embed_sources, is_many
+from vggish_pt.inference.embeddings import Embeddings
+from vggish_pt.inference.pipeline import embed_sources, is_many
 from vggish_pt.inference.settings import EmbedSettings, Postprocess
 from vggish_pt.nn.config import VGGishConfig
 from vggish_pt.nn.frontend import LogMel
@@ -199,7 +200,7 @@ class VGGish(nn.Module):
             allow_truncated (bool): True takes what a truncated or damaged file still holds, with a warning.
 
         Returns:
-            :class:`~vggish_pt.inference.pipeline.Embeddings`, or for many sources a list of them in the same order.
+            :class:`~vggish_pt.inference.embeddings.Embeddings`, or for many sources a list of them in the same order.
 
         Raises:
             AudioError: audio that is missing, empty, damaged or non-finite; the message names it.
@@ -276,7 +277,7 @@ class VGGish(nn.Module):
             settings: the other arguments of :meth:`embed`.
 
         Yields:
-            For each source, in order, its :class:`~vggish_pt.inference.pipeline.Embeddings`, or the
+            For each source, in order, its :class:`~vggish_pt.inference.embeddings.Embeddings`, or the
             :class:`~vggish_pt.errors.VGGishError` that says why there are none.
 
         Raises:

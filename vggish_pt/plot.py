@@ -12,6 +12,7 @@ from vggish_pt import constants as c
 from vggish_pt.audio.waveform import load_waveform
 from vggish_pt.errors import AudioError
 from vggish_pt.nn.layers import check_layer, fused_stages
+from vggish_pt.utils.figures import save
 from vggish_pt.utils.optional import require
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from vggish_pt.audio import AudioLike
     from vggish_pt.model import VGGish
+
+__all__ = ["MAX_SECONDS", "plot_clip", "save"]
 
 MAX_SECONDS = 600.0
 """Longer clips would be a smear, and need much memory: plot a part."""
@@ -36,7 +39,7 @@ def plot_clip(
     hop: float = c.DEFAULT_HOP_SECONDS,
     title: str | None = None,
 ) -> Figure:
-    """Draws a clip, for notebooks or for :func:`vggish_pt.utils.figures.save`.
+    """Draws a clip, for notebooks or for :func:`save`.
 
     Args:
         model: the model.

@@ -20,8 +20,9 @@ from worker_openers import Counting, Deadly, Failing, Sound, Waiting, Warning_, 
 from vggish_pt.audio.clip import Clip
 from vggish_pt.errors import AudioError, AudioWarning, SettingsError, WorkerError
 from vggish_pt.inference import pipeline as embedding
+from vggish_pt.inference.embeddings import Embeddings
 from vggish_pt.inference.loading import Task, WindowChunk, read
-from vggish_pt.inference.pipeline import Embeddings, embed_clips, use_processes
+from vggish_pt.inference.pipeline import embed_clips, use_processes
 from vggish_pt.inference.processes import read_in_processes
 from vggish_pt.inference.processes.wire import MAX_WINDOWS, as_piece, messages, receive_message, send_message
 from vggish_pt.inference.settings import EmbedSettings

@@ -25,7 +25,7 @@ from vggish_pt import (
     WeightsError,
     push_many,
 )
-from vggish_pt.inference.pipeline import Embeddings
+from vggish_pt.inference.embeddings import Embeddings
 from vggish_pt.nn.frontend import LogMel
 from vggish_pt.nn.streaming import StreamingLogMel
 

@@ -1,5 +1,5 @@
-"""Audio in: files, bytes, file objects, arrays and tensors → blocks of one channel at the source's own rate."""
+"""Read audio: files, bytes, file objects, arrays and tensors to blocks of one channel, and on to 16 kHz."""
 
-from vggish_pt.audio.source import Audio, AudioLike, display_name, open_audio
+import lazy_loader
 
-__all__ = ["Audio", "AudioLike", "display_name", "open_audio"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

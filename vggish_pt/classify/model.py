@@ -17,7 +17,8 @@ from vggish_pt.classify import folder as store
 from vggish_pt.classify.config import ClassifierConfig, HeadConfig, WindowSettings
 from vggish_pt.classify.heads import Head, feature_size, make_activation, pool_map
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
-from vggish_pt.inference.pipeline import Embeddings, embed_sources
+from vggish_pt.inference.embeddings import Embeddings
+from vggish_pt.inference.pipeline import embed_sources
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.model import VGGish
 

@@ -215,9 +215,9 @@ def _embed(
         progress.fail(failure)
     items = [Clip(path, place) for place, path in enumerate(inputs.files)]
     for outcome in dump.outcomes(model, items, settings, workers=workers):
-        if len(inputs.files) == 1 and not isinstance(outcome, dump.Embedded):
+        if len(inputs.files) == 1 and not isinstance(outcome, dump.EmbeddedClip):
             raise AudioError(f"{outcome.path}: {outcome.reason}", outcome.path)
-        if isinstance(outcome, dump.Embedded):
+        if isinstance(outcome, dump.EmbeddedClip):
             side.add([outcome.rows.path] * len(outcome.rows), outcome.rows.embedding)
         else:
             failures.append(outcome)

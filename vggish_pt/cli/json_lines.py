@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vggish_pt.classify.evaluation.predict import Classifier
-    from vggish_pt.inference.pipeline import Embeddings
+    from vggish_pt.inference.embeddings import Embeddings
 
 Write: TypeAlias = "Callable[[Embeddings, int], int]"
 """Writes a line for each window, numbered from the given number on; returns how many."""

@@ -198,9 +198,9 @@ def _load(folder: Path, device: str) -> Classifier:
 
 
 def _predictions(classifier: Classifier, items: Any, workers: int, settings: dict[str, Any]) -> Any:
-    from vggish_pt.classify.evaluation.predict import predict_items
+    from vggish_pt.classify.evaluation.predict import predict_clips
 
-    with closing(predict_items(classifier, items, workers=workers, **settings)) as results:
+    with closing(predict_clips(classifier, items, workers=workers, **settings)) as results:
         yield from results
 
 

@@ -201,9 +201,9 @@ def train(
         warnings.simplefilter("ignore")
     from vggish_pt.classify.data.labelled import read_labelled
     from vggish_pt.classify.data.parts import choose_parts, describe
+    from vggish_pt.classify.training.memory import keep_freed_memory
     from vggish_pt.classify.training.run_options import RunOptions
     from vggish_pt.cli.train_table import TrainTable
-    from vggish_pt.utils.memory import keep_freed_memory
 
     keep_freed_memory()
     options = RunOptions(

@@ -24,7 +24,7 @@ from vggish_pt.pretrained.folder import weights_digest
 from vggish_pt.version import __version__
 
 if TYPE_CHECKING:
-    from vggish_pt.inference.pipeline import Embeddings
+    from vggish_pt.inference.embeddings import Embeddings
     from vggish_pt.model import VGGish
 
 Pool = Literal["none", "mean"]
@@ -32,7 +32,7 @@ Pool = Literal["none", "mean"]
 
 
 @dataclass(frozen=True)
-class Embedded:
+class EmbeddedClip:
     """An input that was embedded.
 
     Attributes:
@@ -48,7 +48,7 @@ class Embedded:
     duration: float
 
 
-Outcome: TypeAlias = Embedded | Failure
+Outcome: TypeAlias = EmbeddedClip | Failure
 
 
 def check_pool(pool: str) -> Pool:
@@ -111,7 +111,7 @@ def outcome(item: Clip, result: Embeddings | VGGishError, settings: EmbedSetting
     if len(result) == 0:
         short = f"{result.duration:.3f} s are shorter than a window of {c.EXAMPLE_SECONDS:g} s"
         return failure(item.path, AudioError(f"{short}, and pad={settings.pad!r} pads nothing"), item)
-    return Embedded(item, _rows(item, result, pool), len(result), result.duration)
+    return EmbeddedClip(item, _rows(item, result, pool), len(result), result.duration)
 
 
 def _rows(item: Clip, result: Embeddings, pool: Pool) -> Rows:

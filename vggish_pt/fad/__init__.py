@@ -1,29 +1,5 @@
 """Fréchet audio distance of audio, embeddings or saved statistics."""
 
-from vggish_pt.fad.distance import (
-    Embedded,
-    Extrapolated,
-    Interval,
-    bootstrap,
-    extrapolate,
-    frechet_audio_distance,
-    frechet_distance,
-    per_file,
-    statistics_of,
-    too_small,
-)
-from vggish_pt.fad.statistics import Statistics
+import lazy_loader
 
-__all__ = [
-    "Embedded",
-    "Extrapolated",
-    "Interval",
-    "Statistics",
-    "bootstrap",
-    "extrapolate",
-    "frechet_audio_distance",
-    "frechet_distance",
-    "per_file",
-    "statistics_of",
-    "too_small",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -23,6 +22,7 @@ from vggish_pt.audio import AudioLike, display_name
 from vggish_pt.audio.resample import require_resampler
 from vggish_pt.errors import SettingsError, VGGishError
 from vggish_pt.inference.batching import DEFAULT_BATCH_SIZE, Batch
+from vggish_pt.inference.embeddings import Embeddings
 from vggish_pt.inference.loading import Task, WindowChunk, read
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.nn.windows import window_times
@@ -38,38 +38,10 @@ if TYPE_CHECKING:
 _MAX_WAITING_BYTES = 1 << 26
 _RECORD_BYTES = 1 << 12  # what an input costs besides
 
-_Result: TypeAlias = "Embeddings | VGGishError"
+_Result: TypeAlias = Embeddings | VGGishError
 
 Reduce: TypeAlias = Callable[[Tensor], Tensor]
 """What to keep of the values of some windows: (n, ...) → (n, ...)."""
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """The embeddings of one source.
-
-    Attributes:
-        values: (n, 128) float32, or uint8 if quantised; of an earlier layer, its shape behind n. On the CPU.
-        start: (n,) float64, when each window starts, in seconds.
-        end: (n,) float64, when it ends: ``start + 0.975``. Where audio was padded, later than the audio's end.
-        source: name of the source.
-        duration: seconds of audio that the source held.
-    """
-
-    values: Tensor
-    start: Tensor
-    end: Tensor
-    source: str = field(default="", compare=False)
-    duration: float = field(default=0.0, compare=False)
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __repr__(self) -> str:
-        return (
-            f"Embeddings(values={tuple(self.values.shape)} {self.values.dtype}, "
-            f"source={self.source!r}, duration={self.duration:.3f} s)"
-        )
 
 
 def is_many(source: object) -> bool:

@@ -15,7 +15,7 @@ from vggish_pt.nn.config import VGGishConfig
 from vggish_pt.nn.layers import layer_shape
 
 if TYPE_CHECKING:
-    from vggish_pt.inference.pipeline import Embeddings
+    from vggish_pt.inference.embeddings import Embeddings
 
 Pooling = Literal["mean", "max", "mean+std"]
 """``"mean"``, ``"max"``: over windows. ``"mean+std"``: the mean, then the (population) standard deviation."""

@@ -18,7 +18,8 @@ from vggish_pt.audio.resample import Resampler, Waveform, make_resampler
 from vggish_pt.audio.samples import LevelCheck, as_array, channels_first, check_format, mono, scaled, whole_rate
 from vggish_pt.errors import SettingsError
 from vggish_pt.inference.batching import Batch
-from vggish_pt.inference.pipeline import Embeddings, check_model
+from vggish_pt.inference.embeddings import Embeddings
+from vggish_pt.inference.pipeline import check_model
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.inference.stream_state import State, StateReader
 from vggish_pt.nn.streaming import StreamingLogMel

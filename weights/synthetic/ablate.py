@@ -23,10 +23,10 @@ from sklearn.metrics import log_loss
 from trainee import Trainee
 
 from vggish_pt.classify.probe.estimators import make_classifier
+from vggish_pt.classify.training.memory import keep_freed_memory
 from vggish_pt.errors import VGGishError
 from vggish_pt.inference.pooling import pool_windows
 from vggish_pt.nn.frontend import LogMel
-from vggish_pt.utils.memory import keep_freed_memory
 
 LAYERS = ("embedding", "fc2", "conv4")
 

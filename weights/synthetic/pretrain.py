@@ -35,11 +35,11 @@ from torch import Tensor
 from trainee import Trainee, fold, settle
 
 from vggish_pt import __version__
+from vggish_pt.classify.training.memory import keep_freed_memory
 from vggish_pt.nn.config import VGGishConfig
 from vggish_pt.nn.frontend import LogMel
 from vggish_pt.nn.network import Network
 from vggish_pt.pretrained.folder import write_model
-from vggish_pt.utils.memory import keep_freed_memory
 
 
 class Sounds:

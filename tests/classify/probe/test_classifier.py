@@ -8,7 +8,7 @@ import soundfile as sf
 
 from vggish_pt.classify.data.labelled import read_labelled
 from vggish_pt.classify.evaluation.evaluate import evaluate
-from vggish_pt.classify.evaluation.predict import load_classifier, predict_items
+from vggish_pt.classify.evaluation.predict import load_classifier, predict_clips
 from vggish_pt.classify.probe import probe
 from vggish_pt.classify.probe.features import FeatureSettings
 from vggish_pt.classify.probe.folder import load_probe, save_probe
@@ -48,7 +48,7 @@ def test_a_probe_is_a_classifier(sounds, small_folder, tmp_path, classifier, fea
     model, same = load_classifier(folder), load_probe(folder)
     data = read_labelled(sounds)
     assert (model.labels, model.multilabel) == (["hiss", "tone"], False)
-    for item, found in predict_items(model, data.items):
+    for item, found in predict_clips(model, data.items):
         expected = same.predict(item.path)
         assert found.best == expected.best
         if classifier != "svm":

@@ -29,7 +29,7 @@ from vggish_pt.dataset.engines import ray_cluster, ray_engine
 from vggish_pt.dataset.engines.ray_actors import Attempts, Embedder, decode, encode, pack, unpack
 from vggish_pt.dataset.engines.ray_cluster import Allocation, share_out
 from vggish_pt.dataset.engines.ray_engine import inputs_per_block, outcomes_on_ray
-from vggish_pt.dataset.outcomes import Embedded, outcomes
+from vggish_pt.dataset.outcomes import EmbeddedClip, outcomes
 from vggish_pt.dataset.schema import Failure
 from vggish_pt.errors import AudioWarning, MissingDependencyError, SettingsError, WeightsError, WorkerError
 from vggish_pt.inference.settings import EmbedSettings
@@ -387,7 +387,7 @@ def test_a_lost_process_costs_no_row(ray_address: str, small_folder: Path, small
     assert killed
     assert int(here.read_text()) not in (killed[0], os.getpid())  # another process did it again
     seventeen = [each for each in found if each.item is not None and each.item.index == 17]
-    assert [type(each) for each in seventeen] == [Embedded]
+    assert [type(each) for each in seventeen] == [EmbeddedClip]
     check_equal([each for each in found if each not in seventeen], expected, atol=1e-5)
 
 
@@ -401,7 +401,7 @@ def test_an_input_that_kills_every_process(
     assert [each.path for each in failures] == ["3"]
     assert "died, twice" in failures[0].reason
     check_equal(
-        [each for each in found if isinstance(each, Embedded)],
+        [each for each in found if isinstance(each, EmbeddedClip)],
         outcomes(small_model, [*items[:3], *items[4:]], SETTINGS),
         atol=1e-5,
     )

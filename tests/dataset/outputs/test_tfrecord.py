@@ -13,7 +13,7 @@ import pytest
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset import outputs as output
 from vggish_pt.dataset import writing
-from vggish_pt.dataset.outcomes import Embedded
+from vggish_pt.dataset.outcomes import EmbeddedClip
 from vggish_pt.dataset.outputs import Rows, Schema
 from vggish_pt.dataset.outputs.tfrecord import check_clips
 from vggish_pt.errors import SettingsError
@@ -21,17 +21,17 @@ from vggish_pt.errors import SettingsError
 METADATA = {"version": "1", "weights": {"name": "w"}, "settings": {"hop": 0.96}}
 
 
-def _done(item: Clip, windows: int) -> Embedded:
+def _done(item: Clip, windows: int) -> EmbeddedClip:
     values = np.random.default_rng(windows).integers(0, 256, (windows, 128), dtype=np.uint8)
     window = np.arange(windows, dtype=np.int32)
     start = (item.start or 0.0) + window * 0.96
     columns = {**item.columns, "segment_start": item.start, "segment_end": item.end}
-    return Embedded(
+    return EmbeddedClip(
         item, Rows(item.path, window, start, start + 0.975, values, columns, windows * 0.96 + 0.4), windows, 0
     )
 
 
-def _write(path: Path, done: list[Embedded], columns: Any = None) -> None:
+def _write(path: Path, done: list[EmbeddedClip], columns: Any = None) -> None:
     with output.open_output(path, "tfrecord", Schema((128,), "uint8", METADATA, columns)) as opened:
         writing.dump(iter(done), opened, [], lambda _: None)
 

@@ -1,1 +1,1 @@
-"""classify.evaluation."""
+"""Apply a classifier: predictions, events, metrics, tables and figures."""

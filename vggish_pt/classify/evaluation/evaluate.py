@@ -19,7 +19,7 @@ from vggish_pt.audio import display_name
 from vggish_pt.audio.clip import path_text
 from vggish_pt.classify.data.labelled import SEPARATOR, Example, LabelledSet, SplitName
 from vggish_pt.classify.evaluation.metrics import DEFAULT_THRESHOLD, Metrics, classification_metrics
-from vggish_pt.classify.evaluation.predict import Classifier, predict_items
+from vggish_pt.classify.evaluation.predict import Classifier, predict_clips
 from vggish_pt.classify.evaluation.tables import short
 from vggish_pt.classify.folder import write_text
 from vggish_pt.dataset.schema import Failure
@@ -153,7 +153,7 @@ def evaluate(
     measured: list[Example] = []
     scores: list[NDArray[np.float32]] = []
     failures: list[Failure] = []
-    results = predict_items(
+    results = predict_clips(
         classifier,
         [replace(example.item, index=place) for place, example in enumerate(examples)],
         workers=workers,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vggish_pt.audio.clip import Clip
     from vggish_pt.classify.model import Prediction
     from vggish_pt.errors import VGGishError
-    from vggish_pt.inference.pipeline import Embeddings
+    from vggish_pt.inference.embeddings import Embeddings
     from vggish_pt.inference.settings import EmbedSettings
     from vggish_pt.model import VGGish
 
@@ -70,7 +70,7 @@ def load_classifier(
     return VGGishClassifier.from_pretrained(name_or_path, device=device, **place)
 
 
-def predict_items(
+def predict_clips(
     classifier: Classifier, items: Iterable[Clip], *, workers: int = 1, **settings: Any
 ) -> Generator[tuple[Clip, Prediction | VGGishError]]:
     """Scores of the inputs of a data set, in order; closing the iterator early stops its threads.

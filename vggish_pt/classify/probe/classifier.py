@@ -22,7 +22,7 @@ from vggish_pt.inference.settings import EmbedSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vggish_pt.inference.pipeline import Embeddings
+    from vggish_pt.inference.embeddings import Embeddings
     from vggish_pt.model import VGGish
 
 

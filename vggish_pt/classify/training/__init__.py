@@ -1,1 +1,1 @@
-"""classify.training."""
+"""Train a classifier: settings, the loop, and the folder of a run."""

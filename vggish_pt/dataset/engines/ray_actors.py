@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vggish_pt.audio.clip import Clip, path_text
-from vggish_pt.dataset.outcomes import Embedded, Outcome, failure, outcomes, row_columns
+from vggish_pt.dataset.outcomes import EmbeddedClip, Outcome, failure, outcomes, row_columns
 from vggish_pt.dataset.schema import Failure, Rows
 from vggish_pt.errors import AudioError, AudioWarning, WeightsError, WorkerError
 from vggish_pt.inference.settings import EmbedSettings
@@ -227,7 +227,7 @@ def encode(block: int, results: Iterable[tuple[int, Outcome]], told: Iterable[st
     values: list[np.ndarray[Any, Any]] = []
     for place, outcome in results:
         row: dict[str, Any] = {"place": place}
-        if isinstance(outcome, Embedded):
+        if isinstance(outcome, EmbeddedClip):
             rows = outcome.rows
             row |= {"windows": outcome.windows, "duration": outcome.duration, "shape": list(rows.embedding.shape)}
             row |= {"start": rows.start, "end": rows.end, "length": rows.embedding.size}
@@ -269,4 +269,4 @@ def decode(row: dict[str, Any], item: Clip) -> Outcome:
     duration = row["duration"].as_py()
     values = values.reshape(row["shape"].as_py())
     rows = Rows(path_text(item.path), window, start, end, values, row_columns(item), duration)
-    return Embedded(item, rows, row["windows"].as_py(), duration)
+    return EmbeddedClip(item, rows, row["windows"].as_py(), duration)

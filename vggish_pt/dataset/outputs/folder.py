@@ -26,7 +26,7 @@ from vggish_pt.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from vggish_pt.audio.clip import Clip
-    from vggish_pt.dataset.outcomes import Embedded, Outcome
+    from vggish_pt.dataset.outcomes import EmbeddedClip, Outcome
 
 DEFAULT_CHECKPOINT = 60.0
 _PART_BYTES = 1 << 26
@@ -84,7 +84,7 @@ class DatasetFolder:
         self._errors: dict[bytes, Failure] = {}
         self._unnamed: list[Failure] = []
         self._waiting: NDArray[np.bool_] = np.zeros(0, np.bool_)
-        self._done: list[Embedded] = []
+        self._done: list[EmbeddedClip] = []
         self._failed: list[Failure] = []
         self._bytes = 0
         self._next = 0

@@ -21,7 +21,7 @@ from vggish_pt.dataset.schema import RESERVED, Schema
 from vggish_pt.errors import OutputError
 
 if TYPE_CHECKING:
-    from vggish_pt.dataset.outcomes import Embedded
+    from vggish_pt.dataset.outcomes import EmbeddedClip
 
 INPUTS = "vggish_pt.dataset.inputs"
 """Metadata: the keys of the part's inputs, 16 bytes each, in base64."""
@@ -80,7 +80,7 @@ def unpack_keys(text: bytes) -> NDArray[Any]:
     return np.frombuffer(raw, KEY)
 
 
-def write_part(file: IO[bytes], layout: Schema, done: Sequence[Embedded]) -> None:
+def write_part(file: IO[bytes], layout: Schema, done: Sequence[EmbeddedClip]) -> None:
     """Writes a part.
 
     Args:

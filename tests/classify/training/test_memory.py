@@ -10,7 +10,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="about glibc's m
 PROGRAM = """
 import resource, sys, torch
 from torch.nn import functional as F
-from vggish_pt.utils.memory import keep_freed_memory
+from vggish_pt.classify.training.memory import keep_freed_memory
 kept = keep_freed_memory() if sys.argv[1] == "keep" else None
 torch.set_num_threads(1)
 x = torch.randn(4, 32, 96, 64, requires_grad=True)

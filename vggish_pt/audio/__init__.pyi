@@ -1,0 +1,9 @@
+from .clip import Clip as Clip
+from .clip import Opener as Opener
+from .clip import path_text as path_text
+from .resample import ResamplerName as ResamplerName
+from .source import Audio as Audio
+from .source import AudioLike as AudioLike
+from .source import display_name as display_name
+from .source import open_audio as open_audio
+from .waveform import load_waveform as load_waveform

@@ -1,0 +1,10 @@
+from .labelled import Example as Example
+from .labelled import LabelledSet as LabelledSet
+from .labelled import check_learnable as check_learnable
+from .labelled import read_labelled as read_labelled
+from .splits import Fold as Fold
+from .splits import Split as Split
+from .splits import cross_validation as cross_validation
+from .splits import divide as divide
+from .splits import hold_out as hold_out
+from .splits import scheme as scheme

@@ -1,0 +1,11 @@
+from .distance import Embedded as Embedded
+from .distance import Extrapolated as Extrapolated
+from .distance import Interval as Interval
+from .distance import bootstrap as bootstrap
+from .distance import extrapolate as extrapolate
+from .distance import frechet_audio_distance as frechet_audio_distance
+from .distance import frechet_distance as frechet_distance
+from .distance import per_file as per_file
+from .distance import statistics_of as statistics_of
+from .distance import too_small as too_small
+from .statistics import Statistics as Statistics

@@ -125,14 +125,6 @@ def test_no_permission(tmp_path: Path) -> None:
             os.seteuid(0)
 
 
-def test_display_name() -> None:
-    assert display_name("é 音　x.wav") == "é 音　x.wav"
-    assert display_name("a\nb\x1b[31m\x85\u2028") == r"a\nb\x1b[31m\x85\u2028"
-    assert display_name(b"caf\xe9") == display_name("caf\udce9") == r"caf\xe9"
-    assert display_name("") == "''"
-    assert display_name(3) == "3"
-
-
 # Bytes and file objects
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from vggish_pt import __version__
-from vggish_pt.utils.text import one_line
 
 HEAVY = ["torch", "numpy", "pyarrow", "soundfile", "soxr", "safetensors", "huggingface_hub", "pooch", "sklearn"]
 
@@ -105,8 +104,3 @@ def test_wrong_usage_of_a_process(run_cli: Callable[..., Any]) -> None:
     run = run_cli("embed", "x", "--out", "y", "--pool", "max")
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == "vggish-pt: pool must be 'none' or 'mean', not 'max'\n"
-
-
-def test_one_line() -> None:
-    assert one_line("größe 音  x") == "größe 音  x"
-    assert one_line("a\nb\r\x1b[31m\x00\u2028\udcff") == r"a\nb\r\x1b[31m\x00\u2028\udcff"

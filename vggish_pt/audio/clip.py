@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
-
-def path_text(path: str) -> str:
-    """A path as it is written into outputs: itself, but that bytes which are no UTF-8 are escaped."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+from vggish_pt.utils.text import path_text as path_text
 
 
 @runtime_checkable

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from vggish_pt.audio.segment import Segment
 from vggish_pt.audio.sndfile import open_file
 from vggish_pt.audio.view import View, buffered
 from vggish_pt.errors import AudioError, SettingsError
+from vggish_pt.utils.text import display_name as display_name
 
 if TYPE_CHECKING:
     import torch
@@ -35,8 +35,6 @@ AudioLike: TypeAlias = Union[
     str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, NDArray[Any], "torch.Tensor"
 ]
 """What can be embedded: a path, the bytes of an audio file, a binary file object, an array or a tensor."""
-
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Audio:
@@ -150,19 +148,6 @@ def open_audio(
         return _decoded(io.BytesIO(source), None, name or "bytes", allow_truncated, part)
     label = name or display_name(getattr(source, "name", None) or "file object")
     return _decoded(_seekable(source, label), None, label, allow_truncated, part)
-
-
-def display_name(path: object) -> str:
-    """A path as one line of printable text, whatever is in it: control characters and stray bytes are escaped."""
-    text = os.fsdecode(path) if isinstance(path, bytes | os.PathLike) else str(path)
-    return _UNPRINTABLE.sub(_escape, text) or "''"
-
-
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if 0xDC80 <= code <= 0xDCFF:  # how Python passes on a byte that is no UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return found[0].encode("unicode_escape").decode()
 
 
 def _open_opener(opener: Opener, name: str, allow_truncated: bool, part: Segment) -> Audio:

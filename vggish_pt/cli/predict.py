@@ -222,11 +222,11 @@ def _draw(
     event_settings: EventSettings,
     allow_truncated: bool,
 ) -> None:
-    from vggish_pt.audio.clip import path_text
     from vggish_pt.classify.evaluation.figures import timeline
     from vggish_pt.classify.evaluation.predict import prediction_events
     from vggish_pt.classify.evaluation.spectrogram import spectrogram
     from vggish_pt.utils.figures import save
+    from vggish_pt.utils.text import path_text
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it warns of has been said once

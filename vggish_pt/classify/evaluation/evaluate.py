@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.audio import display_name
-from vggish_pt.audio.clip import path_text
 from vggish_pt.classify.data.labelled import SEPARATOR, Example, LabelledSet, SplitName
 from vggish_pt.classify.evaluation.metrics import DEFAULT_THRESHOLD, Metrics, classification_metrics
 from vggish_pt.classify.evaluation.predict import Classifier, predict_clips
@@ -25,6 +23,7 @@ from vggish_pt.classify.folder import write_text
 from vggish_pt.dataset.schema import Failure
 from vggish_pt.errors import AudioError, CheckpointError, OutputError, SettingsError, VGGishError
 from vggish_pt.utils.atomic import whole_file
+from vggish_pt.utils.text import display_name, path_text
 
 METRICS_NAME = "metrics.json"
 PREDICTIONS_NAME = "predictions.csv"

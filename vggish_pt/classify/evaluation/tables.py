@@ -18,11 +18,12 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.audio.clip import Clip, path_text
+from vggish_pt.audio.clip import Clip
 from vggish_pt.classify.evaluation.events import EventSettings
 from vggish_pt.classify.evaluation.predict import prediction_events
 from vggish_pt.errors import SettingsError
 from vggish_pt.utils.atomic import whole_file
+from vggish_pt.utils.text import path_text
 from vggish_pt.version import __version__
 
 if TYPE_CHECKING:

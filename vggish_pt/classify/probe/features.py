@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt import constants as c
-from vggish_pt.audio import display_name
 from vggish_pt.audio.resample import ResamplerName
 from vggish_pt.classify.probe.baselines import BASELINES, clip_statistics
 from vggish_pt.errors import SettingsError, VGGishError
 from vggish_pt.inference.pooling import Pooling, check_pooling, clip_vector, window_vectors
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.nn.windows import Pad
+from vggish_pt.utils.text import display_name
 
 if TYPE_CHECKING:
     from vggish_pt.audio.clip import Clip

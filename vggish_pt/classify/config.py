@@ -12,6 +12,7 @@ from vggish_pt.errors import CheckpointError, SettingsError
 from vggish_pt.nn.config import VGGishConfig, check_format_version
 from vggish_pt.nn.layers import check_layer
 from vggish_pt.nn.windows import Pad, check_pad, hop_frames
+from vggish_pt.utils.checks import choice, number, whole
 from vggish_pt.version import __version__
 
 MODEL_TYPE = "vggish_pt_classifier"
@@ -72,16 +73,11 @@ class HeadConfig:
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(HeadKind):
-            raise SettingsError(f"head must be one of {', '.join(get_args(HeadKind))}, not {self.kind!r}")
+        choice("head", self.kind, get_args(HeadKind))
         check_layer(self.features)
-        if self.activation not in get_args(Activation):
-            raise SettingsError(f"activation must be one of {', '.join(get_args(Activation))}, not {self.activation!r}")
-        if isinstance(self.hidden, bool) or not isinstance(self.hidden, int) or not 1 <= self.hidden <= MAX_HIDDEN:
-            raise SettingsError(f"hidden must be a whole number from 1 to {MAX_HIDDEN}, not {self.hidden!r}")
-        number = isinstance(self.dropout, int | float) and not isinstance(self.dropout, bool)
-        if not number or not 0 <= self.dropout < 1:
-            raise SettingsError(f"dropout must be from 0 to below 1, not {self.dropout!r}")
+        choice("activation", self.activation, get_args(Activation))
+        whole("hidden", self.hidden, 1, MAX_HIDDEN)
+        number("dropout", self.dropout, 0, 1, below=True)
 
 
 @dataclass(frozen=True)

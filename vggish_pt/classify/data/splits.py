@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vggish_pt.classify.data.labelled import LabelledSet, check_learnable
 from vggish_pt.errors import SettingsError
+from vggish_pt.utils.checks import whole
 
 Places = NDArray[np.intp]
 Scheme = Literal["fold", "split", "group", "stratified"]
@@ -81,8 +82,7 @@ def cross_validation(data: LabelledSet, *, folds: int | None = None, seed: int =
     if kind in ("fold", "split") and folds is not None:
         raise SettingsError(f"{data.name}: the data give a {kind} for each clip; leave the number of folds out")
     rounds = DEFAULT_FOLDS if folds is None else folds
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 2:
-        raise SettingsError(f"folds must be a whole number from 2, not {rounds!r}")
+    whole("folds", rounds, 2)
     if kind == "fold":
         splits = _by_fold(data)
     elif kind == "split":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from vggish_pt.errors import SettingsError
 from vggish_pt.inference.devices import check_device_name
+from vggish_pt.utils.checks import choice, number
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,5 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
-        if not math.isfinite(self.checkpoint_seconds) or self.checkpoint_seconds < 0:
-            raise SettingsError(f"checkpoint must be seconds from 0, not {self.checkpoint_seconds!r}")
-        if self.cache not in ("disk", "memory"):
-            raise SettingsError(f"cache must be disk or memory, not {self.cache!r}")
+        choice("cache", self.cache, ("disk", "memory"))
+        number("checkpoint_seconds", self.checkpoint_seconds, 0)

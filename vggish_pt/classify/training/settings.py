@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from vggish_pt.classify.config import HeadConfig, WindowSettings
 from vggish_pt.errors import SettingsError
+from vggish_pt.utils.checks import choice, number, whole
 
 BackboneMode = Literal["frozen", "whole", "gradual"]
 Metric = Literal["auto", "accuracy", "macro_f1", "map", "loss"]
@@ -54,16 +55,16 @@ class AugmentSettings:
     mask_frames: int = 24
 
     def __post_init__(self) -> None:
-        _number("gain", self.gain, 0, 60)
-        _number("time_shift", self.time_shift, 0, 3600)
-        _number("noise_share", self.noise_share, 0, 1)
-        _number("mixup", self.mixup, 0, 100)
-        _whole("mask_bands", self.mask_bands, 0, 63)
-        _whole("mask_frames", self.mask_frames, 0, 95)
+        number("gain", self.gain, 0, 60)
+        number("time_shift", self.time_shift, 0, 3600)
+        number("noise_share", self.noise_share, 0, 1)
+        number("mixup", self.mixup, 0, 100)
+        whole("mask_bands", self.mask_bands, 0, 63)
+        whole("mask_frames", self.mask_frames, 0, 95)
         if len(self.snr) != 2:
             raise SettingsError(f"snr must be two numbers of decibels, lowest and highest, not {self.snr!r}")
         for value in self.snr:
-            _number("snr", value, -60, 120)
+            number("snr", value, -60, 120)
         if self.snr[0] > self.snr[1]:
             raise SettingsError(f"snr: the lowest comes first, not {self.snr!r}")
 
@@ -141,31 +142,30 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _choice("backbone", self.backbone, get_args(BackboneMode))
-        _choice("metric", self.metric, get_args(Metric))
-        _choice("keep", self.keep, ("best", "last"))
-        _choice("precision", self.precision, ("fp32", "bf16"))
-        _choice("class_weights", self.class_weights, ("none", "balanced"))
-        _whole("frozen_blocks", self.frozen_blocks, 0, len(BLOCKS))
-        _whole("head_epochs", self.head_epochs, 0, 1_000_000)
-        _whole("epochs", self.epochs, 0 if self.head_epochs else 1, 1_000_000)
-        _whole("batch_size", self.batch_size, 1, 1 << 16)
-        _whole("windows", self.windows, 1, 10_000)
-        _whole("accumulate", self.accumulate, 1, 10_000)
-        _whole("early_stopping", self.early_stopping, 0, 1_000_000)
-        _whole("devices", self.devices, 1, 4096)
-        _whole("seed", self.seed, 0, (1 << 32) - 1)
+        choice("backbone", self.backbone, get_args(BackboneMode))
+        choice("metric", self.metric, get_args(Metric))
+        choice("keep", self.keep, ("best", "last"))
+        choice("precision", self.precision, ("fp32", "bf16"))
+        choice("class_weights", self.class_weights, ("none", "balanced"))
+        whole("frozen_blocks", self.frozen_blocks, 0, len(BLOCKS))
+        whole("head_epochs", self.head_epochs, 0, 1_000_000)
+        whole("epochs", self.epochs, 0 if self.head_epochs else 1, 1_000_000)
+        whole("batch_size", self.batch_size, 1, 1 << 16)
+        whole("windows", self.windows, 1, 10_000)
+        whole("accumulate", self.accumulate, 1, 10_000)
+        whole("early_stopping", self.early_stopping, 0, 1_000_000)
+        whole("devices", self.devices, 1, 4096)
+        whole("seed", self.seed, 0, (1 << 32) - 1)
         for epoch in self.unfreeze_at:
-            _whole("unfreeze_at", epoch, 0, 1_000_000)
+            whole("unfreeze_at", epoch, 0, 1_000_000)
         if list(self.unfreeze_at) != sorted(self.unfreeze_at):
             raise SettingsError(f"unfreeze_at must be epochs in rising order, not {self.unfreeze_at}")
-        _number("lr", self.lr, 0, 1e3, above=True)
-        _number("backbone_lr_factor", self.backbone_lr_factor, 0, 1e3, above=True)
-        _number("weight_decay", self.weight_decay, 0, 1e3)
-        _number("clip", self.clip, 0, 1e9)
-        _number("label_smoothing", self.label_smoothing, 0, 0.999)
-        if not (_is_number(self.swa) and 0 <= self.swa < 1):
-            raise SettingsError(f"swa must be from 0 (none) to below 1, not {self.swa!r}")
+        number("lr", self.lr, 0, 1e3, above=True)
+        number("backbone_lr_factor", self.backbone_lr_factor, 0, 1e3, above=True)
+        number("weight_decay", self.weight_decay, 0, 1e3)
+        number("clip", self.clip, 0, 1e9)
+        number("label_smoothing", self.label_smoothing, 0, 0.999)
+        number("swa", self.swa, 0, 1, below=True)
         if self.weights in SCRATCH and (self.backbone != "whole" or self.frozen_blocks):
             raise SettingsError("random weights that are frozen never learn; train from scratch with backbone=whole")
         if self.weights in SCRATCH and self.head_epochs:
@@ -203,23 +203,3 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif before != now:
             found.append(f"{prefix}{key}: {before} → {now}")
     return found
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _number(name: str, value: float, lowest: float, highest: float, *, above: bool = False) -> None:
-    if not _is_number(value) or not lowest <= value <= highest or (above and value == lowest):
-        bound = f"above {lowest:g}" if above else f"from {lowest:g}"
-        raise SettingsError(f"{name} must be a number {bound} to {highest:g}, not {value!r}")
-
-
-def _whole(name: str, value: int, lowest: int, highest: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise SettingsError(f"{name} must be a whole number from {lowest} to {highest}, not {value!r}")
-
-
-def _choice(name: str, value: str, choices: Iterable[str]) -> None:
-    if value not in choices:
-        raise SettingsError(f"{name} must be one of {', '.join(choices)}, not {value!r}")

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, overload
 
@@ -28,7 +29,7 @@ from vggish_pt.errors import CheckpointError, OutputError, SettingsError, VGGish
 from vggish_pt.nn.config import check_format_version
 from vggish_pt.utils.atomic import whole_file
 from vggish_pt.utils.optional import require
-from vggish_pt.version import __version__
+from vggish_pt.utils.versions import versions
 
 FORMAT = "vggish_pt_probe"
 FORMAT_VERSION = 1
@@ -38,6 +39,7 @@ CHECK_NAME = "check.safetensors"
 
 # Types that skops does not trust by itself, all of scikit-learn: compiled ones, whose state is checked below.
 _TRUSTED = ("sklearn.tree._tree.Tree",)
+_LIBRARIES = ("scikit-learn", "skops", "numpy", "librosa", "torch")
 _MAX_CONFIG_BYTES = 1 << 26
 _AGREE = 1e-6  # of the largest score
 
@@ -161,7 +163,7 @@ def save_probe(fitted: Fitted, folder: Path) -> None:
         "features": settings.to_dict(),
         "dimensions": row.dimensions,
         "weights": fitted.weights,
-        "versions": _versions(),
+        "versions": versions(*_LIBRARIES),
         "figures": {key: row.to_dict()[key] for key in ("mean", "spread", "rounds")},
     }
     features, scores = fitted.check
@@ -340,7 +342,7 @@ def _check_scores(folder: Path, config: dict[str, Any], classifier: Any) -> None
         raise CheckpointError(f"{folder}: the classifier fails ({_line(error)}); {_advice(config)}") from None
     if not same:
         raise CheckpointError(f"{folder}: the classifier gives other scores than when it was saved; {_advice(config)}")
-    made, here = config["versions"].get("scikit-learn"), _versions()["scikit-learn"]
+    made, here = config["versions"].get("scikit-learn"), version("scikit-learn")
     if made != here:
         warnings.warn(
             f"{folder}: made with scikit-learn {made}, and {here} is installed; scores of {len(features)} saved clips "
@@ -350,22 +352,13 @@ def _check_scores(folder: Path, config: dict[str, Any], classifier: Any) -> None
 
 
 def _advice(config: dict[str, Any]) -> str:
-    made, here = str(config["versions"].get("scikit-learn")), _versions()["scikit-learn"]
+    made, here = str(config["versions"].get("scikit-learn")), version("scikit-learn")
     if made == here:
         return "the folder is damaged; run vggish-pt probe again"
     return (
         f"it was made with scikit-learn {made}, and {here} is installed: run vggish-pt probe again, or "
         f"pip install scikit-learn=={made}"
     )
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {
-        "vggish_pt": __version__,
-        **{name: version(name) for name in ("scikit-learn", "skops", "numpy", "librosa", "torch")},
-    }
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -9,7 +9,6 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from vggish_pt.classify.training.settings import differences
 from vggish_pt.errors import CheckpointError, OutputError, SettingsError
 from vggish_pt.pretrained.folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from vggish_pt.utils.atomic import whole_file
-from vggish_pt.version import __version__
+from vggish_pt.utils.versions import versions
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +107,7 @@ class TrainingRun:
             target = self.path / name
             shutil.rmtree(target) if target.is_dir() else target.unlink()
         store.write_text(self.path / CONFIG_NAME, config.to_json())
-        store.write_text(self.path / VERSIONS_NAME, _json(versions()))
+        store.write_text(self.path / VERSIONS_NAME, _json({**versions(*_LIBRARIES), "system": platform.platform()}))
         for folder in (self.logs, self.last.parent):
             folder.mkdir(exist_ok=True)
         return False
@@ -229,17 +228,6 @@ class TrainingRun:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path}: damaged ({error}); train anew with --overwrite") from None
         return metrics
-
-
-def versions() -> dict[str, str]:
-    """What a run was made with: name → version."""
-    found = {"vggish_pt": __version__, "python": platform.python_version(), "system": platform.platform()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _json(document: Mapping[str, Any]) -> str:

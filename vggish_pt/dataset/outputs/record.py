@@ -7,9 +7,7 @@ did.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,26 +17,14 @@ from vggish_pt.audio.clip import path_text
 from vggish_pt.dataset.schema import Schema
 from vggish_pt.errors import OutputError
 from vggish_pt.utils.remote import is_address, shown
-from vggish_pt.version import __version__
+from vggish_pt.utils.versions import versions
 
 RUN_NAME = "_run.json"
 FORMAT = 1
 
-_LIBRARIES = ("torch", "numpy", "soxr", "soundfile", "pyarrow")
 _MAX_NAMED = 1000
 _MAX_SAMPLES = 4000
 _MAX_BYTES = 1 << 26
-
-
-def versions() -> dict[str, str | None]:
-    """The versions of this package, of Python and of the libraries that decide the numbers."""
-    found: dict[str, str | None] = {"vggish_pt": __version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
 
 
 @dataclass
@@ -76,7 +62,7 @@ class Session:
         elapsed: seconds that it took.
         files: how many it embedded.
         errors: how many inputs failed in it.
-        versions: see :func:`versions`.
+        versions: see :func:`vggish_pt.utils.versions.versions`.
     """
 
     named: list[str]
@@ -86,7 +72,7 @@ class Session:
     elapsed: float = 0.0
     files: int = 0
     errors: int = 0
-    versions: dict[str, str | None] = field(default_factory=versions)
+    versions: dict[str, str] = field(default_factory=versions)
 
     def __post_init__(self) -> None:
         if len(self.named) > _MAX_NAMED:

@@ -25,8 +25,8 @@ from tar_files import tar
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.inputs import Clips, find_clips
 from vggish_pt.errors import AudioError
-from vggish_pt.utils import remote
-from vggish_pt.utils.remote import RemoteFile, beside, is_address, open_address, shown
+from vggish_pt.utils import remote, retries
+from vggish_pt.utils.remote import RemoteFile, is_address, open_address, redacted, resolve_beside
 
 RATE = 16000
 PCM = samples(RATE * 2)
@@ -45,7 +45,7 @@ def failures(found: Clips) -> list[str]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_WAITS", (0.0, 0.0))
+    monkeypatch.setattr(retries, "_WAITS", (0.0, 0.0))
 
 
 # Names
@@ -71,7 +71,7 @@ def test_what_is_an_address() -> None:
     ],
 )
 def test_credentials_are_not_shown(address: str, seen: str) -> None:
-    assert shown(address) == seen
+    assert redacted(address) == seen
     assert "secret" not in repr(RemoteFile(address))
 
 
@@ -93,7 +93,7 @@ def test_credentials_are_not_shown(address: str, seen: str) -> None:
 )
 @pytest.mark.skipif(os.name != "posix", reason="slashes")
 def test_names_in_files(file: str, name: str, found: str) -> None:
-    assert beside(file, name) == found
+    assert resolve_beside(file, name) == found
 
 
 # fsspec's memory
@@ -115,7 +115,7 @@ def test_memory(memory: Any) -> None:
     found = find_clips(["memory://d", "memory://e.wav", "memory://d/*.wav", "memory://d/", "memory://none/*.wav"])
     assert [item.path for item in found] == ["memory://d/a.wav", "memory://d/sub/b.flac", "memory://e.wav"]
     assert failures(found) == ["memory://none/*.wav: matches no audio file"]
-    assert (found.passed_over, found.repeated) == (2, 3)
+    assert (found.skipped, found.duplicates) == (2, 3)
     assert np.array_equal(sound(next(iter(found))), EXPECTED)
     lost = next(iter(find_clips(["memory://gone.wav"])))
     with pytest.raises(AudioError, match=r"^memory://gone\.wav: no such file$"):
@@ -277,7 +277,7 @@ def test_http_folders_manifests_and_tars(server: Server) -> None:
     assert [item.path for item in found] == [
         *(f"{url}/a.wav", "a.wav", f"{url}/s.tar::x.wav", f"{url}/s.tar::y.wav"),
     ]
-    assert found.passed_over == 1
+    assert found.skipped == 1
     assert [len(sound(item)) for item in found] == [RATE * 2, RATE, RATE * 2, RATE * 2]
 
 
@@ -374,7 +374,7 @@ def test_s3(s3: Any) -> None:
         ("s3://bucket/s-000.tar::x.wav", {"txt": "t"}),
         ("s3://bucket/s-000.tar::y.wav", {}),
     ]
-    assert (found.passed_over, found.repeated) == (1, 2)
+    assert (found.skipped, found.duplicates) == (1, 2)
     assert failures(found) == ["s3://bucket/s-001.tar: no such file"]
     for item in found:
         assert np.array_equal(sound(item), EXPECTED[RATE:] if item.start else EXPECTED)

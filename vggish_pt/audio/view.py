@@ -1,4 +1,4 @@
-"""A file as a decoder is to see it."""
+"""Views of files for decoders."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
+from vggish_pt.utils.fileobj import ReadOnlyFile
+
 _BUFFER_BYTES = 1 << 16
-_MAX_POSITION = 1 << 62
 
 
 @contextmanager
 def from_start(file: BinaryIO) -> Iterator[int]:
-    """A file at its start, for a block, which gets its size in bytes; afterwards it stands where it stood.
+    """Move a file to its start for the block, yield its size in bytes, and restore its position afterwards.
 
     Args:
         file: a seekable binary file.
@@ -28,69 +29,58 @@ def from_start(file: BinaryIO) -> Iterator[int]:
         file.seek(position)
 
 
-class View(io.RawIOBase):
-    """Reads a file of someone else's: from its present position on, possibly with a few bytes replaced.
+class View(ReadOnlyFile):
+    """View of an open file from its present position on, with a few bytes replaced if wanted.
 
     Args:
         file: a seekable binary file; closing the view leaves it open.
-        offset: where bytes are replaced.
-        replacement: the bytes.
+        offset: position in the view of the bytes to replace.
+        replacement: the bytes to show there.
 
     Attributes:
-        padded_length: None, or how long the file is to look; behind its real end come zeros.
+        padded_length: size in bytes that the view reports, with zeros behind the file's real end; None for the real
+            size.
     """
 
     def __init__(self, file: BinaryIO, offset: int = 0, replacement: bytes = b"") -> None:
-        self.padded_length: int | None = None
         self._file = file
         self._start = file.tell()
-        self._length = max(0, file.seek(0, os.SEEK_END) - self._start)
-        self._position = 0
+        super().__init__(max(0, file.seek(0, os.SEEK_END) - self._start))
+        self.padded_length: int | None = None
         self._offset = offset
         self._replacement = replacement
 
     @property
+    def size(self) -> int:
+        """Size of the view in bytes, zeros at its end included."""
+        return self._size if self.padded_length is None else self.padded_length
+
+    @property
     def plain(self) -> bool:
-        """Whether it shows the file just as it is."""
+        """True if the view shows the file unchanged."""
         return self._start == 0 and not self._replacement and self.padded_length is None
 
-    def readable(self) -> bool:
-        """True."""
-        return True
+    def read_at(self, position: int, size: int) -> bytearray:
+        """Return at most ``size`` bytes from ``position`` on.
 
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As in :class:`io.IOBase`."""
-        if whence == os.SEEK_CUR:
-            offset += self._position
-        elif whence == os.SEEK_END:
-            offset += self._length if self.padded_length is None else self.padded_length
-        self._position = min(max(0, offset), _MAX_POSITION)  # decoders of damaged files seek anywhere
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """As in :class:`io.RawIOBase`."""
-        data = self._read(len(buffer))
-        start = self._position
-        for index, byte in enumerate(self._replacement, self._offset - start):
+        Raises:
+            OSError: the file cannot be read.
+        """
+        data = self._read(position, size)
+        for index, byte in enumerate(self._replacement, self._offset - position):
             if 0 <= index < len(data):
                 data[index] = byte
         if self.padded_length is not None:
-            data += bytes(min(len(buffer), max(0, self.padded_length - start)) - len(data))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+            data += bytes(min(size, max(0, self.padded_length - position)) - len(data))
+        return data
 
-    def _read(self, size: int) -> bytearray:
-        if self._position >= self._length:
+    def _read(self, position: int, size: int) -> bytearray:
+        if position >= self._size:
             return bytearray()
         try:
-            self._file.seek(self._start + self._position)
+            self._file.seek(self._start + position)
             data = bytearray(self._file.read(size))
-        except Exception as error:  # zlib.error, say, from a member of an archive
+        except Exception as error:  # zlib.error, for example, from a member of an archive
             raise error if isinstance(error, OSError) else OSError(f"{type(error).__name__}: {error}") from error
         if len(data) > size:
             raise OSError(f"read({size}) gave {len(data)} bytes")
@@ -98,16 +88,16 @@ class View(io.RawIOBase):
 
 
 class QuietView(View):
-    """A view for callbacks from C, which cannot raise: an error is kept, and looks like the file's end.
+    """View for callbacks from C, which cannot raise: an error is stored and looks like the end of the file.
 
     Attributes:
-        error: what reading raised first; None if nothing.
+        error: the first error of reading; None if there was none.
     """
 
     error: OSError | None = None
 
     def readinto(self, buffer: Any) -> int:
-        """As in :class:`io.RawIOBase`."""
+        """Read into a buffer; return 0 after an error."""
         try:
             return super().readinto(buffer)
         except OSError as error:
@@ -116,5 +106,5 @@ class QuietView(View):
 
 
 def buffered(view: View) -> BinaryIO:
-    """The view with a buffer; closing it leaves the file underneath open."""
+    """Return the view with a read buffer; closing it leaves the underlying file open."""
     return io.BufferedReader(view, _BUFFER_BYTES)

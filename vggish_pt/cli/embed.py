@@ -128,7 +128,7 @@ def embed(
     from vggish_pt.cli.progress import Progress
     from vggish_pt.dataset import job
     from vggish_pt.inference.settings import EmbedSettings
-    from vggish_pt.utils.remote import shown
+    from vggish_pt.utils.remote import redacted
 
     settings = EmbedSettings(hop, pad, batch_size, layer, postprocess, resampler, allow_truncated)  # type: ignore[arg-type]
     todo = job.EmbedJob(
@@ -152,9 +152,9 @@ def embed(
     with Progress(enabled=not quiet) as progress:
         result = job.run(todo, progress)
         if result.nothing_to_do:
-            progress.note(f"nothing left to do: {shown(out)} holds {result.files} files, {result.windows} windows")
+            progress.note(f"nothing left to do: {redacted(out)} holds {result.files} files, {result.windows} windows")
         elif result.files:
-            progress.finish(f"{result.files} files, {result.windows} windows → {shown(out)}")
+            progress.finish(f"{result.files} files, {result.windows} windows → {redacted(out)}")
         else:
             progress.finish("no output")
     if result.errors:

@@ -209,8 +209,8 @@ def _fill(
         pending = folder.plan(
             items,
             failures,
-            repeated=items.repeated,
-            passed_over=items.passed_over,
+            repeated=items.duplicates,
+            passed_over=items.skipped,
             retry_errors=job.retry_errors,
         )
         counts, earlier = folder.record.counts, folder.failed_before

@@ -33,7 +33,7 @@ from vggish_pt.dataset.outputs.record import RUN_NAME, differences, read_record
 from vggish_pt.dataset.outputs.store import FolderStore, open_store
 from vggish_pt.errors import OutputError, OutputWarning, SettingsError
 from vggish_pt.utils.atomic import whole_file
-from vggish_pt.utils.remote import file_system, is_address, local_path, shown
+from vggish_pt.utils.remote import file_system, is_address, local_path, redacted
 
 _ERROR_COLUMNS = ("path", "reason", "type")
 _READERS = 8
@@ -91,7 +91,7 @@ class Dataset:
     """
 
     def __init__(self, address: str, columns: Sequence[str] | None, copy: Path | None) -> None:
-        self.name, self._address, self._copy = shown(address), address, copy
+        self.name, self._address, self._copy = redacted(address), address, copy
         path = None if is_address(address) else Path(local_path(address))
         single = Path(address).suffix.lower() in ENDINGS and not (path is not None and path.is_dir())
         folder, _, last = address.rpartition("/")

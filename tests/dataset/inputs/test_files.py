@@ -31,7 +31,7 @@ def test_a_tree_is_searched_in_order() -> None:
     )
     found = find_inputs(["t"])
     assert found.files == [str(Path("t", name)) for name in ("a.FLAC", "b.wav", "c/z.ogg", "c/d/y.m4a")]
-    assert (found.passed_over, found.repeated, found.failures) == (2, 0, [])
+    assert (found.skipped, found.duplicates, found.failures) == (2, 0, [])
 
 
 def test_named_files_are_always_tried() -> None:
@@ -68,7 +68,7 @@ def test_patterns() -> None:
     assert found("t/[a-b].*") == ["t/a.wav"]
     assert found("**/u/**") == found("t/**/u/*.wav") == found("t/*/**/e.wav") == ["t/s/u/e.wav"]
     assert found("**/*.wav") == found("t")
-    assert find_inputs(["t/**"]).passed_over == 2
+    assert find_inputs(["t/**"]).skipped == 2
     assert find_inputs([str(Path.cwd() / "t" / "*.wav")]).files == [str(Path.cwd() / "t" / "a.wav")]
 
 
@@ -81,7 +81,7 @@ def test_each_file_is_kept_once() -> None:
     _make("t/a.wav", "t/b.wav")
     found = find_inputs(["t/a.wav", "./t/a.wav", "t", "t/../t", "t/*.wav", str(Path("t/b.wav").resolve())])
     assert [path.replace(os.sep, "/") for path in found.files] == ["t/a.wav", "t/b.wav"]
-    assert found.repeated == 7
+    assert found.duplicates == 7
     assert found.failures == []
 
 
@@ -97,7 +97,7 @@ def test_links() -> None:
     expected = ["a.wav", "broken.wav", "label.wav", "sub/up/elsewhere/b.wav"]
     assert find_inputs(["data"]).files == [f"data/{name}" for name in expected]
     assert find_inputs(["data/**/*.wav"]).files == [f"data/{name}" for name in expected]
-    assert find_inputs(["data", "data/**"]).repeated == len(expected)
+    assert find_inputs(["data", "data/**"]).duplicates == len(expected)
 
 
 @posix

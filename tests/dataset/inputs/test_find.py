@@ -57,7 +57,7 @@ def test_files_folders_and_patterns_as_before() -> None:
     found, expected = find_clips(named), find_inputs(named)
     assert [item.path for item in found] == expected.files
     assert failures(found) == [str(error) for _, error in expected.failures]
-    assert (found.passed_over, found.repeated) == (expected.passed_over, expected.repeated) == (1, 1)
+    assert (found.skipped, found.duplicates) == (expected.skipped, expected.duplicates) == (1, 1)
     assert [item.index for item in found] == list(range(7))
     assert (found.segments, found.columns) == (False, pa.schema([]))
     assert all(item.source is None for item in found)
@@ -97,7 +97,7 @@ def test_lists_that_are_none() -> None:
     text = b"a.wav\n" * 20_000 + b"b\0.wav\n" + b"x" * 100_000 + b"\nc.wav\n"
     found = find_clips(["-"], stdin=io.BytesIO(text))
     assert paths(found) == ["a.wav", "c.wav"]
-    assert found.repeated == 19_999
+    assert found.duplicates == 19_999
     assert failures(found) == [f"standard input, path {n}: is no path" for n in (20_001, 20_002)]
 
 
@@ -205,7 +205,7 @@ def test_inputs_are_kept_once() -> None:
         ("./a.wav", None, {}),  # another name in the output
     ]
     assert len({item.key for item in found}) == len(found) == 5
-    assert found.repeated == 2 + 1 + 5
+    assert found.duplicates == 2 + 1 + 5
     assert [item.index for item in found] == [0, 1, 2, 3, 4]
 
 

@@ -72,7 +72,7 @@ def test_rows_without_names_of_their_own(names: list[str | None]) -> None:
     found = write({"audio": column(names)})
     assert [item.path for item in found] == [f"s.parquet::{i}" for i in range(25)]
     assert data(found) == SOUNDS
-    assert found.repeated == 0
+    assert found.duplicates == 0
 
 
 def test_columns_with_names_of_outputs() -> None:

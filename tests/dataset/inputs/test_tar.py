@@ -46,7 +46,7 @@ def test_shards_of_webdataset() -> None:
     found = find_clips(["s-{0000..0001}.tar"])
     assert names(found) == ["s-0000.tar::clips/000.wav", "s-0000.tar::clips/001.wav", "s-0001.tar::clips/002.wav"]
     assert sorted(found.columns.names) == ["cls", "json", "txt"]
-    assert (found.failures, found.passed_over, found.segments) == ([], 0, False)
+    assert (found.failures, found.skipped, found.segments) == ([], 0, False)
     for i, item in enumerate(found):
         assert dict(item.columns) == {"cls": str(i), "json": f'{{"n": {i}}}', "txt": f"ü {i}"}
         source: Any = pickle.loads(pickle.dumps(item.source))  # noqa: S301 (our own)
@@ -88,7 +88,7 @@ def test_samples() -> None:
         ("s.tar::c.flac", {"txt": "caf\\xe9"}),
         ("s.tar::d/c.mp3", {}),
     ]
-    assert found.passed_over == 3
+    assert found.skipped == 3
     assert failures(found) == []
 
 
@@ -121,7 +121,7 @@ def test_special_members() -> None:
     assert names(found) == ["s.tar::a.wav"]
     assert [name for name, _ in found.failures] == ["s.tar::l.wav", "s.tar::h.wav", "s.tar::d.wav"]
     assert all("is a link or another special member" in text for text in failures(found))
-    assert found.passed_over == 1
+    assert found.skipped == 1
 
 
 def test_members_of_one_name() -> None:
@@ -135,7 +135,7 @@ def test_members_of_one_name() -> None:
 def test_a_shard_named_twice() -> None:
     Path("s.tar").write_bytes(tar(("a.wav", SOUNDS[0])))
     found = find_clips(["s.tar", "s.tar"])
-    assert (len(found), found.repeated) == (1, 1)
+    assert (len(found), found.duplicates) == (1, 1)
 
 
 # Damage

@@ -20,7 +20,7 @@ from vggish_pt.audio.clip import Clip, path_text
 from vggish_pt.dataset.inputs.files import AUDIO_SUFFIXES, Search, Spelling
 from vggish_pt.dataset.inputs.manifest import BadRow, Manifest, Row, is_manifest
 from vggish_pt.errors import SettingsError
-from vggish_pt.utils.remote import RemoteFile, beside, is_address, shown
+from vggish_pt.utils.remote import RemoteFile, is_address, redacted, resolve_beside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +144,7 @@ def read_labelled(path: str | os.PathLike[str], *, fold_from: str | None = None)
         raise SettingsError(f"{display_name(name)}: no such folder or manifest")
     else:
         raise SettingsError(
-            f"{display_name(shown(name))}: neither a local folder with a sub-folder for each class nor a manifest "
+            f"{display_name(redacted(name))}: neither a local folder with a sub-folder for each class nor a manifest "
             "(.csv, .tsv, .jsonl, .ndjson, .parquet)"
         )
     if fold_from is not None:
@@ -204,7 +204,7 @@ def _read_folder(name: str) -> LabelledSet:
         paths: list[str] = []
         search = Search(paths.append, lambda _, error: failures.append(str(error)))
         search.add(folder.path)
-        passed_over += search.passed_over
+        passed_over += search.skipped
         labels = (path_text(folder.name),)
         examples += [Example(Clip(path, len(examples) + place), labels) for place, path in enumerate(paths)]
     if failures:
@@ -269,9 +269,9 @@ def _example(manifest: str, row: Row, index: int, *, multilabel: bool) -> Exampl
     fold, group, split = (_text(values.pop(column, None)) for column in ("fold", "group", "split"))
     if split is not None and split.lower() not in _SPLITS:
         raise ValueError(f"split {split!r:.40} is none of train, validation, test")
-    where = beside(manifest, row.path)
+    where = resolve_beside(manifest, row.path)
     item = Clip(
-        shown(row.path) if is_address(row.path) else row.path,
+        redacted(row.path) if is_address(row.path) else row.path,
         index,
         RemoteFile(where) if is_address(where) else where,
         row.start,

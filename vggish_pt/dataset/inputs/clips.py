@@ -35,16 +35,16 @@ class Clips:
 
     Attributes:
         failures: each thing named that leads to no input, and the error that says why.
-        passed_over: how many files were met in a search whose ending is not one of audio.
-        repeated: how often an input was met again; each is kept once.
+        skipped: how many files were met in a search whose ending is not one of audio.
+        duplicates: how often an input was met again; each is kept once.
         columns: names and types of the columns that items carry, a ``pyarrow.Schema``.
         segments: whether items may be parts of files.
     """
 
     def __init__(self) -> None:
         self.failures: list[tuple[str, AudioError]] = []
-        self.passed_over = 0
-        self.repeated = 0
+        self.skipped = 0
+        self.duplicates = 0
         self.segments = False
         self.store = ClipTable()
         self._repeats: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -72,8 +72,8 @@ class Clips:
     def notes(self) -> list[str]:
         """What a user should hear of files that were left out on purpose."""
         told = [
-            (self.passed_over, "files passed over, as their endings are not audio"),
-            (self.repeated, "files named more than once; each is done once"),
+            (self.skipped, "files passed over, as their endings are not audio"),
+            (self.duplicates, "files named more than once; each is done once"),
         ]
         return [f"{count} {what}" for count, what in told if count]
 
@@ -83,7 +83,7 @@ class Clips:
         self.failures.append((name, AudioError(f"{label}: {reason}", label)))
 
     def finish(self) -> Clips:
-        """Settles types and finds repeated inputs, once all have been added.
+        """Settles types and finds duplicates inputs, once all have been added.
 
         Raises:
             SettingsError: columns of one name and different types.
@@ -107,7 +107,7 @@ class Clips:
         if files:
             again |= _again(files + keys[len(files) :])
         self._repeats = np.flatnonzero(again)
-        self.repeated = len(self._repeats)
+        self.duplicates = len(self._repeats)
 
 
 def _item(index: int, row: StoredClip) -> Clip:

@@ -30,14 +30,14 @@ class Inputs:
     Attributes:
         files: paths, in the order of the inputs; within a folder or pattern sorted by name.
         failures: each input that leads to no file, and the error that says why.
-        passed_over: how many files were met in a search whose ending is not one of audio.
-        repeated: how often a file was met again; each is kept once.
+        skipped: how many files were met in a search whose ending is not one of audio.
+        duplicates: how often a file was met again; each is kept once.
     """
 
     files: list[str] = field(default_factory=list)
     failures: list[tuple[str, AudioError]] = field(default_factory=list)
-    passed_over: int = 0
-    repeated: int = 0
+    skipped: int = 0
+    duplicates: int = 0
 
 
 def find_inputs(named: Iterable[str]) -> Inputs:
@@ -55,7 +55,7 @@ def find_inputs(named: Iterable[str]) -> Inputs:
     def take(path: str) -> None:
         identity = spelling.identity(path)
         if identity in seen:
-            found.repeated += 1
+            found.duplicates += 1
         else:
             seen.add(identity)
             found.files.append(path)
@@ -63,7 +63,7 @@ def find_inputs(named: Iterable[str]) -> Inputs:
     search = Search(take, lambda name, error: found.failures.append((name, error)))
     for name in named:
         search.add(name)
-    found.passed_over = search.passed_over
+    found.skipped = search.skipped
     return found
 
 
@@ -75,11 +75,11 @@ class Search:
         fail: is called with each name that leads nowhere, and the error that says why.
 
     Attributes:
-        passed_over: how many files were met in a search whose ending is not one of audio.
+        skipped: how many files were met in a search whose ending is not one of audio.
     """
 
     def __init__(self, take: Callable[[str], None], fail: Callable[[str, AudioError], None]) -> None:
-        self.passed_over = 0
+        self.skipped = 0
         self._found = 0  # paths and failures
         self._take_path = take
         self._fail_name = fail
@@ -109,7 +109,7 @@ class Search:
         if Path(path).suffix.lower() in AUDIO_SUFFIXES:
             self._take(path)
         else:
-            self.passed_over += 1
+            self.skipped += 1
 
     def _take_pattern(self, pattern: str) -> None:
         ending = Path(pattern).suffix

@@ -22,14 +22,14 @@ from vggish_pt.dataset.inputs.tar import NO_MIDDLE, add_shard, is_compressed, is
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.utils.remote import (
     RemoteFile,
-    beside,
     file_system,
     is_address,
     is_folder,
     local_path,
     match,
+    redacted,
+    resolve_beside,
     search,
-    shown,
 )
 
 _MAX_PATH = 1 << 16
@@ -52,7 +52,7 @@ class _Beside:
     manifest: str
 
     def source(self, kept: ClipRow) -> str | Opener:
-        found = beside(self.manifest, kept.where or kept.path)
+        found = resolve_beside(self.manifest, kept.where or kept.path)
         return RemoteFile(found) if is_address(found) else found
 
 
@@ -97,7 +97,7 @@ class _Finder:
         self._known_schemes: set[str] = set()
 
     def finish(self) -> Clips:
-        self._items.passed_over += self._search.passed_over
+        self._items.skipped += self._search.skipped
         return self._items.finish()
 
     def add(self, name: str) -> None:
@@ -139,7 +139,7 @@ class _Finder:
 
     def _add_address(self, address: str, *, guess: bool = True) -> None:
         """Takes an address; ``guess`` says whether it may be a pattern, or a folder without a slash at its end."""
-        label = shown(address)
+        label = redacted(address)
         try:
             self._check_scheme(address)
             plain = address.partition("?")[0] if address.startswith("http") else address
@@ -159,7 +159,7 @@ class _Finder:
         found = 0
         for address in addresses:
             if not everything and PurePath(address).suffix.lower() not in AUDIO_SUFFIXES:
-                self._items.passed_over += 1
+                self._items.skipped += 1
                 continue
             found += 1
             if not self._add_container(address):
@@ -168,16 +168,16 @@ class _Finder:
             self._items.fail(label, what)
 
     def _add_remote_file(self, address: str) -> None:
-        label = shown(address)
+        label = redacted(address)
         self._files.at(_Away()).add(ClipRow(label, None if label == address else address))
 
     def _add_container(self, name: str) -> bool:
         """Adds what a file stands for that is no audio itself; whether it is such a one."""
-        label = shown(name)
+        label = redacted(name)
         try:
             if is_shard(name):
                 self._shards.name = display_name(label)
-                self._items.passed_over += add_shard(name, self._shards, self._items.fail)
+                self._items.skipped += add_shard(name, self._shards, self._items.fail)
             elif is_compressed(name):
                 self._items.fail(label, NO_MIDDLE)
             elif is_manifest(name):
@@ -193,7 +193,7 @@ class _Finder:
             from vggish_pt.dataset.inputs.parquet import add_sounds, sound_column
 
             with open_file(name) as file:
-                column = sound_column(open_parquet(file, display_name(shown(name)))[1], display_name(shown(name)))
+                column = sound_column(open_parquet(file, display_name(redacted(name)))[1], display_name(redacted(name)))
             if column is not None:
                 add_sounds(name, column, self._items)
                 return
@@ -208,7 +208,7 @@ class _Finder:
                 continue
             label = row.path
             if is_address(row.path):
-                label = shown(row.path)
+                label = redacted(row.path)
                 try:
                     self._check_scheme(row.path)
                 except AudioError as error:

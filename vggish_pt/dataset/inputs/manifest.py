@@ -26,7 +26,7 @@ from vggish_pt.dataset.inputs.columns import (
     row_lists,
 )
 from vggish_pt.errors import AudioError, SettingsError
-from vggish_pt.utils.remote import is_address, local_path, open_address, shown
+from vggish_pt.utils.remote import is_address, local_path, open_address, redacted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,7 +85,7 @@ class Manifest:
     """
 
     def __init__(self, name: str) -> None:
-        self.name = display_name(shown(name))
+        self.name = display_name(redacted(name))
         self.schema: pa.Schema | None = None
         self.segments = False
         self._ending = os.path.splitext(name.partition("?")[0] if is_address(name) else name)[1].lower()  # noqa: PTH122

@@ -32,7 +32,7 @@ from vggish_pt.dataset.inputs.columns import (
 from vggish_pt.dataset.inputs.manifest import open_file
 from vggish_pt.dataset.inputs.table import ClipRow, Group
 from vggish_pt.errors import AudioError, SettingsError
-from vggish_pt.utils.remote import is_address, local_path, shown
+from vggish_pt.utils.remote import is_address, local_path, redacted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,7 +70,7 @@ class Sound:
         Raises:
             AudioError: they cannot be had.
         """
-        label = display_name(shown(self.file))
+        label = display_name(redacted(self.file))
         data = _readers.take(self)
         if data is None:
             raise AudioError(f"{label}: row {self.row} of row group {self.group} holds no bytes of audio", label)
@@ -83,7 +83,7 @@ class _Reader:
     def __init__(self, sound: Sound) -> None:
         self._file = open_file(sound.file)
         try:
-            table, _ = open_parquet(self._file, display_name(shown(sound.file)))
+            table, _ = open_parquet(self._file, display_name(redacted(sound.file)))
             self._batches = table.iter_batches(_SOUND_ROWS, [sound.group], [f"{sound.column}.bytes"], use_threads=False)
         except BaseException:
             self._file.close()
@@ -123,7 +123,7 @@ class _Readers:
     def take(self, sound: Sound) -> bytes | None:
         """The bytes of a sound; None if there are none."""
         key = (_identity(sound.file), sound.column, sound.group)
-        label = display_name(shown(sound.file))
+        label = display_name(redacted(sound.file))
         with self._lock:
             reader = self._open.pop(key, None)
             try:
@@ -229,7 +229,7 @@ def add_sounds(name: str, column: str, items: Clips) -> None:
     """
     import pyarrow as pa
 
-    label = shown(name)
+    label = redacted(name)
     with open_file(name) as file:
         table, schema = open_parquet(file, display_name(label))
         if len(schema.names) > MAX_COLUMNS:

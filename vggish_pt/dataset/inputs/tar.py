@@ -21,8 +21,8 @@ from vggish_pt.dataset.inputs.files import AUDIO_SUFFIXES
 from vggish_pt.dataset.inputs.manifest import open_file
 from vggish_pt.dataset.inputs.table import ClipRow, Group
 from vggish_pt.errors import AudioError
-from vggish_pt.utils.fileobj import RawFile
-from vggish_pt.utils.remote import shown
+from vggish_pt.utils.fileobj import ReadOnlyFile
+from vggish_pt.utils.remote import redacted
 
 SIDECARS = ("json", "cls", "txt")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tar.xz", ".txz", ".tar.zst", ".tar.lz4", ".tar.Z")
@@ -33,6 +33,7 @@ NO_MIDDLE = "is compressed, so that nothing can be read from its middle; unpack 
 _MAX_SIDECAR = 1 << 18
 _MAX_NAME = 1 << 16  # bytes of a long name or of other things said before a header
 _BLOCK = 512
+_BUFFER_BYTES = 1 << 16
 _LOOKED_BEHIND_END = 128  # blocks
 
 Fail = Callable[[str, str], None]
@@ -55,26 +56,26 @@ class Member:
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """The file; see :class:`~vggish_pt.audio.clip.Opener`."""
-        with open_file(self.shard) as file, io.BufferedReader(_Slice(file, self.offset, self.size), 1 << 16) as part:
+        with (
+            open_file(self.shard) as file,
+            io.BufferedReader(_FileSlice(file, self.offset, self.size), 1 << 16) as part,
+        ):
             yield part
 
 
-class _Slice(RawFile):
-    """Some bytes of a file as a file."""
+class _FileSlice(ReadOnlyFile):
+    """Range of bytes of a file as a file object of its own."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
         super().__init__(size)
         self._file, self._offset = file, offset
 
-    def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), self._size - self._position)
+    def read_at(self, position: int, size: int) -> bytes:
+        wanted = min(size, self._size - position)
         if wanted <= 0:
-            return 0
-        self._file.seek(self._offset + self._position)
-        data = self._file.read(wanted)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+            return b""
+        self._file.seek(self._offset + position)
+        return self._file.read(wanted)
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,12 @@ def add_shard(name: str, group: Group, fail: Fail) -> int:
     Returns:
         How many members were passed over: neither audio nor a text beside audio.
     """
-    label = shown(name)
+    label = redacted(name)
     try:
         with open_file(name) as file:
             scan = _Scan(label, file, group.at(Shard(name)), fail)
             scan.run()
-            return scan.passed_over
+            return scan.skipped
     except AudioError as error:
         fail(label, str(error).removeprefix(f"{display_name(label)}: "))
     except OSError as error:
@@ -144,7 +145,7 @@ def add_shard(name: str, group: Group, fail: Fail) -> int:
 
 class _Scan:
     def __init__(self, label: str, file: BinaryIO, group: Group, fail: Fail) -> None:
-        self.passed_over = 0
+        self.skipped = 0
         self._label = label
         self._file = file
         self._group = group
@@ -218,13 +219,13 @@ class _Scan:
             if audio:
                 self._fail(self._called(member), "is a link or another special member; only plain files are read")
             else:
-                self.passed_over += 1
+                self.skipped += 1
         elif audio:
             self._sounds.append(member)
         elif extension.lower() in SIDECARS:
             self._read_text(member, extension.lower())
         else:
-            self.passed_over += 1
+            self.skipped += 1
 
     def _read_text(self, member: tarfile.TarInfo, extension: str) -> None:
         if member.size > _MAX_SIDECAR:
@@ -246,5 +247,5 @@ class _Scan:
                 self._group.add(ClipRow(called, None, member.offset_data, member.size), columns=self._texts)
             self._names.add(member.name)
         if not self._sounds:
-            self.passed_over += len(self._texts)
+            self.skipped += len(self._texts)
         self._sounds, self._texts, self._complaint = [], {}, None

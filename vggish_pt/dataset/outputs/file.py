@@ -19,7 +19,7 @@ from vggish_pt.dataset.outputs.folder import check_folder
 from vggish_pt.dataset.outputs.store import open_store
 from vggish_pt.dataset.schema import Failure, Rows, Schema, Writer
 from vggish_pt.errors import OutputError, SettingsError
-from vggish_pt.utils.remote import is_address, shown
+from vggish_pt.utils.remote import is_address, redacted
 
 Format = Literal["parquet", "npz", "npy", "tfrecord"]
 
@@ -56,7 +56,7 @@ def choose_format(out: str | Path, given: str | None = None) -> Format | None:
 def errors_path(out: str | Path, fmt: Format | None) -> str:
     """Where the list of failed inputs goes: beside a file, or into the folder."""
     if fmt is None:
-        return f"{shown(str(out)).rstrip('/')}/{ERRORS_NAME}"
+        return f"{redacted(str(out)).rstrip('/')}/{ERRORS_NAME}"
     return str(_errors_file(_followed(Path(out))))
 
 

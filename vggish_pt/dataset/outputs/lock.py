@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vggish_pt.errors import OutputError
-from vggish_pt.utils.remote import reason
+from vggish_pt.utils.retries import remote_reason
 
 LOCK_NAME = ".vggish-pt.lock"
 
@@ -209,4 +209,4 @@ def why(error: Exception) -> str:
         return "it is there already; is another run writing there?"
     if isinstance(error, OSError) and error.errno and error.strerror:
         return error.strerror
-    return reason(error)
+    return remote_reason(error)

@@ -16,7 +16,7 @@ from typing import Any
 from vggish_pt.audio.clip import path_text
 from vggish_pt.dataset.schema import Schema
 from vggish_pt.errors import OutputError
-from vggish_pt.utils.remote import is_address, shown
+from vggish_pt.utils.remote import is_address, redacted
 from vggish_pt.utils.versions import versions
 
 RUN_NAME = "_run.json"
@@ -217,4 +217,4 @@ def _shown(values: Mapping[str, Any], name: str) -> str:
 
 def named_inputs(named: Sequence[str]) -> list[str]:
     """Names as a record can hold them: as UTF-8, and without credentials."""
-    return [path_text(shown(name) if is_address(name) else name) for name in named]
+    return [path_text(redacted(name) if is_address(name) else name) for name in named]

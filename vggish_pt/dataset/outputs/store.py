@@ -16,7 +16,7 @@ from typing import IO, Protocol
 from vggish_pt.dataset.outputs.lock import LOCK_NAME, FileLock, Lock, ObjectLock, create, why
 from vggish_pt.errors import AudioError, OutputError, VGGishError
 from vggish_pt.utils.atomic import whole_file
-from vggish_pt.utils.remote import file_system, is_address, local_path, shown
+from vggish_pt.utils.remote import file_system, is_address, local_path, redacted
 
 Write = Callable[[IO[bytes]], None]
 
@@ -124,7 +124,7 @@ class AddressStore:
     """A folder at an address."""
 
     def __init__(self, address: str) -> None:
-        self.name = shown(address).rstrip("/")
+        self.name = redacted(address).rstrip("/")
         try:
             self._fs, root = file_system(address)
         except AudioError as error:

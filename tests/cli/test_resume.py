@@ -77,7 +77,7 @@ def test_the_same_command_again(run_cli: Cli, clips: Path, small_folder: Path) -
     (clips / "new.wav").write_bytes((clips / "1.wav").read_bytes())
     run = run_cli(*args)
     assert run.returncode == 3
-    assert "going on: 7 of 8 files are done, 0.01 h of audio" in run.stderr.splitlines()
+    assert "resuming: 7 of 8 files are done, 0.01 h of audio" in run.stderr.splitlines()
     assert len(_rows(out)) == 23
     run = run_cli(*args[:2], *args[3:], "--retry-errors")
     assert (run.returncode, len(run.stderr.splitlines())) == (0, 2)
@@ -178,7 +178,7 @@ def test_a_polite_signal_keeps_what_was_done_and_a_second_run_is_refused(
     run = run_cli(*args)
     assert run.returncode == 3
     assert done <= {path for path, _, _ in _rows(out)}
-    assert re.search(r"going on: \d+ of \d+ files are done", run.stderr)
+    assert re.search(r"resuming: \d+ of \d+ files are done", run.stderr)
 
 
 @pytest.fixture

@@ -39,6 +39,9 @@ from .probe.folder import Probe as Probe
 from .probe.folder import ProbePrediction as ProbePrediction
 from .probe.folder import load_probe as load_probe
 from .probe.folder import save_probe as save_probe
+from .probe.results import ProbeProgress as ProbeProgress
+from .probe.results import ProbeResult as ProbeResult
+from .probe.results import ProbeRow as ProbeRow
 from .training.memory import keep_freed_memory as keep_freed_memory
 from .training.progress import TrainingProgress as TrainingProgress
 from .training.run_options import RunOptions as RunOptions

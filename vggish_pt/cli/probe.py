@@ -167,7 +167,7 @@ def probe(
         row = result.fitted.row
         watch.note(f"saved: {row.features.name}, {row.classifier}, fitted to all {len(result.data)} sounds: {out}")
     if confusion is not None:
-        probe_table.write_picture(result.best, confusion)
+        probe_table.write_confusion(result.best, confusion)
     if result.failures:
         typer.echo(f"vggish-pt: {len(result.failures)} files could not be read and were left out", err=True)
         raise typer.Exit(3)

@@ -247,7 +247,7 @@ def test_sounds_that_cannot_be_read(sounds, tmp_path, small):
 
 
 def test_what_is_asked_for_twice_or_not_there(data, small):
-    with pytest.raises(SettingsError, match="twice"):
+    with pytest.raises(SettingsError, match="given twice"):
         probe(data, [small, small])
     with pytest.raises(SettingsError, match="one of logistic"):
         probe(data, [small], ["bayes"])
@@ -330,7 +330,7 @@ def test_another_scikit_learn_that_does_not_agree(saved):
 def test_weights_that_are_others_or_were_moved(saved, small_folder, tmp_path):
     settings = json.loads((saved / "probe.json").read_text())["features"]
     assert settings["weights"] == str(small_folder)
-    with pytest.raises(WeightsError, match="are others"):
+    with pytest.raises(WeightsError, match="holds other weights"):
         load_probe(saved, weights="synthetic")
     shutil.copytree(small_folder, tmp_path / "moved")
     edit(saved, features=settings | {"weights": str(tmp_path / "nowhere")})
@@ -342,16 +342,16 @@ def test_weights_that_are_others_or_were_moved(saved, small_folder, tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"format": "other"}, "no probe's settings"),
+        ({"format": "other"}, "not a probe"),
         ({"format_version": 2}, "newer vggish_pt"),
-        ({"labels": ["a"]}, "wrong type"),
-        ({"labels": ["a", "b"]}, "promises"),
-        ({"dimensions": 127}, "promises"),
-        ({"classifier": "forest"}, "promises"),
-        ({"classifier": "bayes"}, "misstates"),
-        ({"multilabel": True}, "promises"),
-        ({"features": {}}, "misstates"),
-        ({"weights": None}, "wrong type"),
+        ({"labels": ["a"]}, "has the wrong type"),
+        ({"labels": ["a", "b"]}, "describes"),
+        ({"dimensions": 127}, "describes"),
+        ({"classifier": "forest"}, "describes"),
+        ({"classifier": "bayes"}, "missing or invalid"),
+        ({"multilabel": True}, "describes"),
+        ({"features": {}}, "missing or invalid"),
+        ({"weights": None}, "has the wrong type"),
     ],
 )
 def test_settings_that_were_changed(saved, change, says):
@@ -408,7 +408,7 @@ def test_trees_that_lead_astray(forest, tmp_path, field, value):
     state["nodes"][field][0] = value
     tree.__setstate__(state)
     save_probe(changed, tmp_path / "probe")
-    with pytest.raises(CheckpointError, match="promises"):
+    with pytest.raises(CheckpointError, match="describes"):
         load_probe(tmp_path / "probe")
 
 

@@ -1,7 +1,7 @@
-"""Features that need no network, to compare with: statistics over time of log-mel, MFCC and constant-Q spectra.
+"""Baseline features without a network: statistics over time of log-mel, MFCC and constant-Q spectra.
 
-Computed by librosa at 16 kHz, which is what VGGish hears; what is not given here is librosa's default. Of settings that
-are usual, these come nearest to accuracies on ESC-10 that were measured elsewhere; see benchmarks/README.md.
+librosa computes them at 16 kHz, VGGish's rate, with its defaults for all settings that are not given here. Among common
+settings, these come nearest to published accuracies on ESC-10; see benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ MFCC = 20
 CQT_BINS = 80
 CQT_MIN_HZ = 50.0
 HOP = 256
-_SHORTEST = 1 << 14  # samples; the longest filter of the CQT has about as many
+_SHORTEST = 1 << 14  # samples; about the length of the longest filter of the CQT
 
 Spectrum = NDArray[np.float32]
 """(bands, frames)."""
 
 
 def log_mel(waveform: NDArray[np.float32]) -> Spectrum:
-    """VGGish's own log-mel: 64 bands from 125 to 7500 Hz, windows of 25 ms every 10 ms, log(magnitude + 0.01).
+    """Compute VGGish's own log-mel: 64 bands from 125 to 7500 Hz, windows of 25 ms every 10 ms, log(magnitude + 0.01).
 
     Args:
         waveform: (T,) at 16 kHz.
@@ -51,7 +51,7 @@ def log_mel(waveform: NDArray[np.float32]) -> Spectrum:
 
 
 def mfcc(waveform: NDArray[np.float32]) -> Spectrum:
-    """20 cepstral coefficients of 128 mel bands in decibels, windows of 1024 samples every 256.
+    """Compute 20 cepstral coefficients of 128 mel bands in decibels, windows of 1024 samples every 256.
 
     Args:
         waveform: (T,) at 16 kHz.
@@ -63,7 +63,7 @@ def mfcc(waveform: NDArray[np.float32]) -> Spectrum:
 
 
 def cqt(waveform: NDArray[np.float32]) -> Spectrum:
-    """80 constant-Q bands in decibels, 12 to the octave, from 50 Hz to 4.8 kHz, every 256 samples.
+    """Compute 80 constant-Q bands in decibels, 12 to the octave, from 50 Hz to 4.8 kHz, every 256 samples.
 
     Args:
         waveform: (T,) at 16 kHz.
@@ -76,22 +76,22 @@ def cqt(waveform: NDArray[np.float32]) -> Spectrum:
 
 
 BASELINES: dict[str, Callable[[NDArray[np.float32]], Spectrum]] = {"log-mel": log_mel, "mfcc": mfcc, "cqt": cqt}
-"""By name."""
+"""Baseline features by name."""
 
 
 def clip_statistics(waveform: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-    """A vector for a clip: of each band the mean, then of each the (population) standard deviation, over time.
+    """Compute the mean of each band over time, followed by the (population) standard deviation of each band.
 
     Args:
-        waveform: (T,) at 16 kHz, T from 1; a short one is filled up with zeros to about a second.
+        waveform: (T,) at 16 kHz, T from 1; a short one is padded with zeros to about a second.
         name: one of :data:`BASELINES`.
 
     Returns:
-        (d,) float32: 128 of log-mel, 40 of MFCC, 160 of CQT.
+        (d,) float32; d is 128 for log-mel, 40 for MFCC, 160 for CQT.
     """
     short = _SHORTEST - len(waveform)
     padded = np.pad(waveform, (0, short)) if short > 0 else waveform
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of librosa, about windows longer than a decimated signal
+        warnings.simplefilter("ignore", UserWarning)  # librosa warns of windows longer than a decimated signal
         spectrum = BASELINES[name](padded)
     return np.concatenate([spectrum.mean(axis=1), spectrum.std(axis=1)]).astype(np.float32)

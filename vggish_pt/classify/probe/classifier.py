@@ -1,4 +1,4 @@
-"""A saved probe as a classifier that ``predict``, ``evaluate`` and ``stream`` can use."""
+"""Saved probes as classifiers for ``predict``, ``evaluate`` and ``stream``."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ if TYPE_CHECKING:
 
 
 def is_probe(folder: Path) -> bool:
-    """Whether a folder is one that ``vggish-pt probe --out`` wrote."""
+    """Return True if ``vggish-pt probe --out`` wrote a folder."""
     return (folder / CONFIG_NAME).is_file()
 
 
 class ProbeClassifier:
     """A probe on VGGish's features, with the interface of :class:`vggish_pt.classify.evaluation.predict.Classifier`.
 
-    A window's scores are those of a clip that has this window alone. Of an SVM, which gives decisions and no
-    probabilities, scores are their softmax or, multi-label, their sigmoid, so that 0.5 is where a decision turns.
+    The scores of a window are those of a clip that consists of this window. An SVM gives decision values instead of
+    probabilities; their softmax or, multi-label, their sigmoid are the scores, so that a decision of 0 becomes 0.5.
 
     Args:
-        folder: what ``vggish-pt probe --out`` wrote.
-        device: where VGGish runs.
+        folder: a folder that ``vggish-pt probe --out`` wrote.
+        device: device on which VGGish runs.
 
     Attributes:
         labels: names of the classes.
-        multilabel: whether a clip may have any number of labels.
+        multilabel: True if a clip may have any number of labels.
         backbone: VGGish.
 
     Raises:
-        SettingsError: a probe on features that are not VGGish's.
-        CheckpointError: see :func:`vggish_pt.classify.probe.folder.load_probe`; as all that it raises.
+        SettingsError: the probe is on a baseline's features.
+        CheckpointError: see :func:`vggish_pt.classify.probe.folder.load_probe`, like its other errors.
     """
 
     def __init__(self, folder: Path, *, device: str | torch.device | None = None) -> None:
         probe = load_probe(folder, device=str(device or "cpu"))
-        model = probe._extractor.model
+        model = probe.extractor.model
         if model is None:
             raise SettingsError(
                 f"{folder}: a probe on {probe.features.kind} statistics, which are no features of windows; "
@@ -66,15 +66,15 @@ class ProbeClassifier:
         self._classifier = probe.classifier
 
     def embed_settings(self, **settings: Any) -> EmbedSettings:
-        """How the backbone must embed; ``settings`` where they shall differ from those of the probe."""
+        """Return the settings of the embedding: those of the probe, replaced by ``settings``."""
         return replace(self._features.embed_settings(), **settings)
 
     def reduce(self, values: Tensor) -> Tensor:
-        """A vector for each window."""
+        """Compute a vector for each window."""
         return window_vectors(values)
 
     def prediction(self, result: Embeddings | VGGishError) -> Prediction | VGGishError:
-        """The reduced windows of a source → scores; an error is passed on."""
+        """Compute scores from the reduced windows of a source; an error is returned unchanged."""
         if isinstance(result, VGGishError):
             return result
         if len(result) == 0:

@@ -1,4 +1,4 @@
-"""scikit-learn's classifiers by name, ready for features of any scale."""
+"""scikit-learn classifiers by name, for features of any scale."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt.errors import SettingsError, TrainingError
+from vggish_pt.utils.text import first_line
 
 NAMES = ("logistic", "svm", "forest", "knn")
 """``logistic``: logistic regression, C=0.1. ``svm``: support vector machine with an RBF kernel, C=10. ``forest``: a
-random forest of 500 trees. ``knn``: the majority of the 5 nearest clips. Features are standardised but for forests."""
+random forest of 500 trees. ``knn``: the majority of the 5 nearest clips. All but forests standardise the features."""
 
 _NEIGHBOURS = 5
 
 
 def check_classifier(name: str) -> str:
-    """Returns ``name`` if there is such a classifier.
+    """Return ``name`` if a classifier has it.
 
     Raises:
-        SettingsError: there is not.
+        SettingsError: no classifier has this name.
     """
     if name not in NAMES:
         raise SettingsError(f"a classifier must be one of {', '.join(NAMES)}, not {name!r}")
@@ -29,12 +30,12 @@ def check_classifier(name: str) -> str:
 
 
 def make_classifier(name: str, *, multilabel: bool = False, seed: int = 0, workers: int = 1) -> Any:
-    """A pipeline that has not been fitted.
+    """Return a pipeline that is not fitted.
 
     Args:
         name: one of :data:`NAMES`.
-        multilabel: one classifier for each label against the rest, instead of one for all.
-        seed: of the forest; the others draw nothing.
+        multilabel: True for one classifier per label (one against the rest), False for one classifier of all labels.
+        seed: random seed of a forest; the others use no random numbers.
         workers: threads of the forest; results do not depend on them.
 
     Raises:
@@ -50,7 +51,7 @@ def make_classifier(name: str, *, multilabel: bool = False, seed: int = 0, worke
 
     make: dict[str, Callable[[], Any]] = {
         "logistic": lambda: LogisticRegression(C=0.1, max_iter=5000),
-        # Ties go to the larger decision, so that the prediction always is the class with the highest score.
+        # With break_ties, the prediction is always the class with the highest score.
         "svm": lambda: SVC(C=10, break_ties=not multilabel),
         "forest": lambda: RandomForestClassifier(500, random_state=seed, n_jobs=max(1, workers)),
         "knn": lambda: KNeighborsClassifier(_NEIGHBOURS, algorithm="brute"),
@@ -62,46 +63,48 @@ def make_classifier(name: str, *, multilabel: bool = False, seed: int = 0, worke
 
 
 def fit(classifier: Any, features: NDArray[np.float32], targets: NDArray[np.int64], *, multilabel: bool) -> None:
-    """Fits a pipeline of :func:`make_classifier`.
+    """Fit a pipeline of :func:`make_classifier`.
 
     Args:
         classifier: the pipeline.
         features: (n, d).
-        targets: (n, classes), 0 or 1; each class is there.
-        multilabel: as it was made.
+        targets: (n, classes), 0 or 1; each class has a clip.
+        multilabel: as given to :func:`make_classifier`.
 
     Raises:
-        TrainingError: the classifier cannot learn from this.
+        TrainingError: scikit-learn refuses the features or targets.
     """
-    fewer = {key: min(_NEIGHBOURS, len(features)) for key in classifier.get_params() if key.endswith("n_neighbors")}
-    classifier.set_params(**fewer)
+    neighbours = min(_NEIGHBOURS, len(features))
+    classifier.set_params(**{key: neighbours for key in classifier.get_params() if key.endswith("n_neighbors")})
     try:
         classifier.fit(features.astype(np.float64), targets if multilabel else targets.argmax(axis=1))
     except ValueError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TrainingError(f"the classifier cannot learn from {len(features)} clips ({reason}); add clips") from None
+        raise TrainingError(
+            f"the classifier cannot learn from {len(features)} clips ({first_line(error)}); add clips"
+        ) from None
 
 
 def class_scores(classifier: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What a fitted pipeline says of some clips.
+    """Compute the scores of clips with a fitted pipeline.
 
     Args:
         classifier: the pipeline.
         features: (n, d).
 
     Returns:
-        (n, classes): probabilities; of an SVM, decisions (larger for more likely; multi-label, above 0 for yes).
+        (n, classes): probabilities; for an SVM the values of its decision function (larger means more likely;
+            multi-label, a label is predicted above 0).
     """
     values = features.astype(np.float64)
     if gives_probabilities(classifier):
         scores = np.asarray(classifier.predict_proba(values), dtype=np.float64)
     else:
         scores = np.asarray(classifier.decision_function(values), dtype=np.float64)
-        if scores.ndim == 1:  # of two classes, the decision for the second
+        if scores.ndim == 1:  # with two classes, SVC gives the decision for the second only
             scores = np.stack([-scores, scores], axis=1)
     return scores
 
 
 def gives_probabilities(classifier: Any) -> bool:
-    """Whether scores are probabilities, so that a label is predicted from 0.5 on; else from 0 on."""
+    """Return True if scores are probabilities (threshold 0.5), False if they are decisions (threshold 0)."""
     return hasattr(classifier, "predict_proba")

@@ -1,7 +1,8 @@
-"""Sounds → one vector each, by VGGish or by a baseline."""
+"""Feature vectors of clips, by VGGish or by a baseline."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
@@ -18,6 +19,7 @@ from vggish_pt.errors import SettingsError, VGGishError
 from vggish_pt.inference.pooling import Pooling, check_pooling, clip_vector, window_vectors
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.nn.windows import Pad
+from vggish_pt.utils.prefetch import prefetch
 from vggish_pt.utils.text import display_name
 
 if TYPE_CHECKING:
@@ -25,30 +27,30 @@ if TYPE_CHECKING:
     from vggish_pt.model import VGGish
 
 RANDOM = "random"
-"""Stands for VGGish with random weights."""
+"""Name of VGGish with random weights."""
 
 Watch = Callable[[int, int], None]
-"""Is told how many sounds are done, and of how many."""
+"""Called with the number of finished clips and the number of all clips."""
 
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """What decides the features of a sound.
+    """Settings of a kind of features.
 
     Attributes:
-        kind: "vggish", or a baseline: "log-mel", "mfcc" or "cqt", of which mean and standard deviation over time are
-            taken, and for which all else but the resampler counts for nothing.
+        kind: "vggish", or a baseline: "log-mel", "mfcc" or "cqt". A baseline is the mean and standard deviation over
+            time; of the other settings it uses the resampler only.
         weights: a name, model folder or Hub repository; "random" for random weights.
-        layer: where to read the network, as in :meth:`vggish_pt.VGGish.embed`; of conv1 to conv4 the mean over time
-            and frequency is taken.
-        pooling: how windows become one vector: "mean", "max" or "mean+std".
+        layer: layer of the network, as in :meth:`vggish_pt.VGGish.embed`; conv1 to conv4 are averaged over time and
+            frequency.
+        pooling: rule that reduces a clip's windows to one vector: "mean", "max" or "mean+std".
         hop: seconds from the start of one window to the next.
-        pad: what is done with sound that does not fill a window.
-        resampler: how to get to 16 kHz.
-        seed: of random weights.
+        pad: handling of an incomplete window; see :data:`vggish_pt.nn.windows.Pad`.
+        resampler: "soxr", "resampy" or "torchaudio".
+        seed: random seed of random weights.
 
     Raises:
-        SettingsError: a value outside what it may be.
+        SettingsError: an invalid value.
     """
 
     kind: str = "vggish"
@@ -70,30 +72,30 @@ class FeatureSettings:
 
     @property
     def name(self) -> str:
-        """For tables: "synthetic conv4, mean"."""
+        """Name for tables: "synthetic conv4, mean"."""
         if self.kind != "vggish":
             return f"{self.kind}, mean+std"
         return f"{self.weights} {self.layer}, {self.pooling}"
 
     @property
     def from_seed(self) -> bool:
-        """Whether these are features of random weights."""
+        """True for features of random weights."""
         return self.kind == "vggish" and self.weights == RANDOM
 
     def embed_settings(self) -> EmbedSettings:
-        """The part that :class:`~vggish_pt.inference.settings.EmbedSettings` knows."""
+        """Return the settings of the embedding."""
         return EmbedSettings(self.hop, self.pad, layer=self.layer, resampler=self.resampler)
 
     def to_dict(self) -> dict[str, Any]:
-        """In JSON types."""
+        """Return the settings in JSON types."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Any) -> FeatureSettings:
-        """What :meth:`to_dict` gave.
+        """Restore settings from :meth:`to_dict`.
 
         Raises:
-            SettingsError: it is something else.
+            SettingsError: a key or value that :meth:`to_dict` does not give.
         """
         if not isinstance(values, dict) or values.keys() != (known := {field.name for field in fields(cls)}):
             raise SettingsError(f"feature settings must have exactly {', '.join(sorted(known))}")
@@ -104,92 +106,93 @@ class FeatureSettings:
 
 
 class FeatureExtractor:
-    """Computes features of sounds.
+    """Extractor of feature vectors.
 
     Args:
-        settings: which features.
+        settings: kind of features.
         model: VGGish; None loads the weights that the settings name.
-        device: where to compute; a GPU changes the last digits.
+        device: device of the network; a GPU changes the last digits.
 
     Attributes:
         settings: as given.
         model: VGGish, or None for a baseline.
 
     Raises:
-        WeightsError: no such weights.
-        SettingsError: settings that do not fit the weights, or no such device.
+        WeightsError: the weights do not exist.
+        SettingsError: the settings do not fit the weights, or the device does not exist.
     """
 
     def __init__(self, settings: FeatureSettings, *, model: VGGish | None = None, device: str = "cpu") -> None:
         self.settings = settings
         self.model = model if model is not None or settings.kind != "vggish" else load_model(settings, device)
 
+    def weights(self) -> dict[str, str] | None:
+        """Return name, licence and SHA-256 of the network's weights; None for a baseline."""
+        if self.model is None:
+            return None
+        config = self.model.config
+        return {"name": config.name, "license": config.license, "sha256": network_digest(self.model)}
+
     def vectors(
         self, items: Sequence[Clip], *, workers: int = 1
     ) -> Generator[NDArray[np.float32] | VGGishError, None, None]:
-        """The features of each sound, (d,) float32, in order; of one that cannot be used, the error in their place.
+        """Yield the (d,) float32 features of each clip in order, or the error of a clip that cannot be used.
 
         Args:
-            items: the sounds.
+            items: the clips.
             workers: threads that decode ahead, and compute baselines; 0 for none.
         """
-        return self._embed(items, workers) if self.model is not None else self._baseline(items, workers)
+        if self.model is None:
+            return prefetch(items, partial(_baseline_vector, settings=self.settings), workers)
+        return self._embed(self.model, items, workers)
 
     def table(
         self, items: Sequence[Clip], *, workers: int = 1, watch: Watch | None = None
     ) -> tuple[NDArray[np.float32], dict[int, VGGishError]]:
-        """The features of all sounds.
+        """Compute the features of all clips.
 
         Args:
-            items: the sounds.
+            items: the clips.
             workers: see :meth:`vectors`.
-            watch: is told how far it is.
+            watch: called after each clip.
 
         Returns:
-            (n, d) float32, and the errors by place; rows of these hold zeros. With no sound that can be used, d is 0.
+            (n, d) float32, and the errors by row; rows of failed clips are zeros. If no clip can be used, d is 0.
         """
         rows: list[NDArray[np.float32] | None] = []
         failures: dict[int, VGGishError] = {}
         with closing(self.vectors(items, workers=workers)) as vectors:
-            for place, vector in enumerate(vectors):
+            for number, vector in enumerate(vectors):
                 if isinstance(vector, VGGishError):
-                    failures[place] = vector
+                    failures[number] = vector
                     rows.append(None)
                 else:
                     rows.append(vector)
                 if watch is not None:
-                    watch(place + 1, len(items))
+                    watch(number + 1, len(items))
         width = next((len(row) for row in rows if row is not None), 0)
         return np.stack([np.zeros(width, np.float32) if row is None else row for row in rows]), failures
 
-    def _embed(self, items: Sequence[Clip], workers: int) -> Generator[NDArray[np.float32] | VGGishError, None, None]:
+    def _embed(
+        self, model: VGGish, items: Sequence[Clip], workers: int
+    ) -> Generator[NDArray[np.float32] | VGGishError, None, None]:
         from vggish_pt.inference.pipeline import embed_clips
 
-        assert self.model is not None
         settings = self.settings.embed_settings()
-        with closing(embed_clips(self.model, items, settings, workers=workers, reduce=window_vectors)) as results:
+        with closing(embed_clips(model, items, settings, workers=workers, reduce=window_vectors)) as results:
             for _, result in results:
                 try:
                     yield _finite(clip_vector(result, self.settings.pooling), "the network")
                 except VGGishError as error:
                     yield error
 
-    def _baseline(
-        self, items: Sequence[Clip], workers: int
-    ) -> Generator[NDArray[np.float32] | VGGishError, None, None]:
-        from vggish_pt.utils.prefetch import ReadAhead, prefetch
 
-        # As many as there are threads, and not more: a decoded hour has 230 MB.
-        ahead: ReadAhead[Clip, NDArray[np.float32] | VGGishError] = ReadAhead()
-        return prefetch(items, partial(_baseline_vector, settings=self.settings), workers, ahead=ahead)
-
-
-def _baseline_vector(item: Clip, settings: FeatureSettings) -> Generator[NDArray[np.float32] | VGGishError, None, None]:
+def _baseline_vector(clip: Clip, settings: FeatureSettings) -> Generator[NDArray[np.float32] | VGGishError, None, None]:
     from vggish_pt.classify.data.waveforms import decode
 
     try:
-        vector = clip_statistics(decode(item, settings.resampler), settings.kind)
-        yield _finite(vector, display_name(item.path))
+        vector = clip_statistics(decode(clip, settings.resampler), settings.kind)
+        yield _finite(vector, display_name(clip.path))
     except VGGishError as error:
         yield error
 
@@ -200,12 +203,21 @@ def _finite(vector: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     return vector
 
 
+def network_digest(model: VGGish) -> str:
+    """Return the SHA-256 of a network's parameters, which identifies the weights wherever they are stored."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def load_model(settings: FeatureSettings, device: str = "cpu") -> VGGish:
-    """VGGish with the weights that feature settings name, or random ones in Google's architecture.
+    """Load VGGish with the weights that feature settings name, or with random ones in Google's architecture.
 
     Raises:
-        WeightsError: no such weights.
-        SettingsError: settings that do not fit the weights, or no such device.
+        WeightsError: the weights do not exist.
+        SettingsError: the settings do not fit the weights, or the device does not exist.
     """
     import torch
 

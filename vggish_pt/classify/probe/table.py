@@ -1,35 +1,34 @@
-"""What a probe found, as a table: for people, as CSV, and as files in a folder."""
+"""Tables of a probe's results: as text, as CSV, and as files in a folder."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from pathlib import Path
 
-from vggish_pt.classify.probe import ProbeResult, ProbeRow
 from vggish_pt.classify.probe.folder import CONFIG_NAME, save_probe
-from vggish_pt.errors import OutputError
-from vggish_pt.utils.atomic import whole_file
+from vggish_pt.classify.probe.results import ProbeResult, ProbeRow
+from vggish_pt.errors import OutputError, SettingsError
+from vggish_pt.utils.json_file import write_object, write_text
 
 FIGURES = {"accuracy": "accuracy", "macro_f1": "macro F1", "mean_average_precision": "mAP"}
-RESULTS_NAME, TABLE_NAME, PICTURE_NAME = "results.json", "results.csv", "confusion.png"
+RESULTS_NAME, TABLE_NAME, CONFUSION_NAME = "results.json", "results.csv", "confusion.png"
 
 
 def header(result: ProbeResult) -> list[str]:
-    """Names of the columns for people."""
-    return ["features", "numbers", "classifier", *(FIGURES[name] for name in _shown(result))]
+    """Return the titles of the columns."""
+    return ["features", "numbers", "classifier", *(FIGURES[name] for name in _figures(result))]
 
 
 def cells(result: ProbeResult, row: ProbeRow) -> list[str]:
-    """A row for people: figures as mean ± spread over rounds."""
-    figures = [_figure(row, name) for name in _shown(result)]
+    """Return the cells of a row, with figures as mean ± standard deviation over rounds."""
+    figures = [_figure(row, name) for name in _figures(result)]
     return [row.features.name, str(row.dimensions), row.classifier, *figures]
 
 
 def plain(result: ProbeResult) -> list[str]:
-    """The table as lines of text, for a log or a file in Markdown."""
+    """Return the table as lines of Markdown."""
     lines = [header(result), *(cells(result, row) for row in result.rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     texts = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
@@ -38,7 +37,7 @@ def plain(result: ProbeResult) -> list[str]:
 
 
 def summary(result: ProbeResult) -> str:
-    """How the figures came about, in a sentence."""
+    """Return a sentence about the data and the folds."""
     how = {
         "fold": f"by the {len(result.rounds)} folds given",
         "split": f"on the part {result.rounds[0]}",
@@ -51,7 +50,7 @@ def summary(result: ProbeResult) -> str:
 
 
 def csv_text(result: ProbeResult) -> str:
-    """The table as CSV: a mean and a spread for each figure, and the headline of each round."""
+    """Return the table as CSV: mean and standard deviation of each figure, and the headline of each round."""
     file = io.StringIO(newline="")
     table = csv.writer(file)
     headline = result.rows[0].headline
@@ -65,10 +64,10 @@ def csv_text(result: ProbeResult) -> str:
 
 
 def check_folder(folder: Path, *, overwrite: bool = False) -> None:
-    """Finds out early what would prevent :func:`write_folder`.
+    """Check that :func:`write_folder` can write a folder.
 
     Raises:
-        OutputError: the folder holds something, and may not be replaced; or it is a file.
+        OutputError: the folder is not empty and may not be replaced, or it is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file; name a folder")
@@ -80,45 +79,42 @@ def check_folder(folder: Path, *, overwrite: bool = False) -> None:
 
 
 def write_folder(result: ProbeResult, folder: Path, *, overwrite: bool = False) -> None:
-    """Writes the table (``results.csv``, ``results.json``), the best row's confusion matrix and the saved probe.
+    """Write the table (``results.csv``, ``results.json``), the best row's confusion matrix and the saved probe.
 
     Args:
-        result: with a row that can be saved.
-        folder: made if need be.
-        overwrite: whether a probe that is there may be replaced.
+        result: a result whose ``fitted`` is not None.
+        folder: the folder, created if missing.
+        overwrite: True allows to replace a probe in the folder.
 
     Raises:
+        SettingsError: no row can be saved.
         OutputError: the folder cannot be written.
         MissingDependencyError: skops or matplotlib is not installed.
     """
     check_folder(folder, overwrite=overwrite)
-    assert result.fitted is not None
+    if result.fitted is None:
+        raise SettingsError("no row of this result can be saved: all features are of random weights, or keep was False")
     save_probe(result.fitted, folder)
-    texts = {
-        RESULTS_NAME: json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n",
-        TABLE_NAME: csv_text(result),
-    }
-    for name, text in texts.items():
-        with whole_file(folder / name, overwrite=True) as file:
-            file.write(text.encode())
-    write_picture(result.fitted.row, folder / PICTURE_NAME)
+    write_object(folder / RESULTS_NAME, result.to_dict())
+    write_text(folder / TABLE_NAME, csv_text(result))
+    write_confusion(result.fitted.row, folder / CONFUSION_NAME)
 
 
-def write_picture(row: ProbeRow, path: Path) -> None:
-    """Writes the confusion matrix of a row, over all rounds.
+def write_confusion(row: ProbeRow, path: Path) -> None:
+    """Draw the confusion matrix of a row, over all rounds, into a file.
 
     Raises:
         OutputError: the file cannot be written.
         MissingDependencyError: matplotlib is not installed.
     """
-    from vggish_pt.classify.evaluation import figures as pictures
+    from vggish_pt.classify.evaluation.figures import confusion_matrix
     from vggish_pt.utils.figures import save
 
     title = f"{row.features.name}, {row.classifier}: {FIGURES[row.headline]} {row.mean():.3f}"
-    save(pictures.confusion_matrix(row.pooled, title=title), path)
+    save(confusion_matrix(row.pooled, title=title), path)
 
 
-def _shown(result: ProbeResult) -> list[str]:
+def _figures(result: ProbeResult) -> list[str]:
     return ["mean_average_precision", "macro_f1"] if result.data.multilabel else ["accuracy", "macro_f1"]
 
 

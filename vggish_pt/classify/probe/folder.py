@@ -228,7 +228,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f'{path}: not a probe (its "format" is not "{FORMAT}")')
     check_format_version(config, FORMAT_VERSION, str(path))
     try:
-        labels, dimensions, versions = config["labels"], config["dimensions"], config["versions"]
+        labels, dimensions = config["labels"], config["dimensions"]
         settings = FeatureSettings.from_dict(config["features"])
         check_classifier(config["classifier"])
         weights = config["weights"]
@@ -238,7 +238,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             and all(isinstance(label, str) for label in labels)
             and isinstance(config["multilabel"], bool)
             and isinstance(dimensions, int)
-            and isinstance(versions, dict)
+            and isinstance(config["versions"], dict)
             and (settings.kind != "vggish" or (isinstance(weights, dict) and {"name", "sha256"} <= weights.keys()))
         )
     except (KeyError, SettingsError) as error:

@@ -29,7 +29,7 @@ from vggish_pt import VGGish, VGGishConfig, VGGishError
 from vggish_pt.audio.clip import Clip
 from vggish_pt.bench import generated_sound
 from vggish_pt.inference.batching import Batch
-from vggish_pt.inference.loading import Task, WindowChunk, read
+from vggish_pt.inference.loading import WindowChunk, load_windows
 from vggish_pt.inference.pipeline import embed_clips
 from vggish_pt.inference.processes import read_in_processes
 from vggish_pt.inference.settings import EmbedSettings
@@ -72,8 +72,8 @@ def write_long(folder: Path, seconds: float, form: str) -> str:
     return str(path)
 
 
-def tasks(paths: list[str]) -> Iterator[Task]:
-    return (Task(number, path) for number, path in enumerate(paths))
+def clips(paths: list[str]) -> Iterator[Clip]:
+    return (Clip(path, number) for number, path in enumerate(paths))
 
 
 @dataclass
@@ -86,15 +86,15 @@ class Way:
 
     def pieces(self, model: VGGish, paths: list[str], settings: EmbedSettings, size: int) -> Iterator[WindowChunk]:
         if self.processes:
-            return read_in_processes(tasks(paths), model.frontend, settings, self.workers, ahead=size)
+            return read_in_processes(clips(paths), model.frontend, settings, self.workers, ahead=size)
         from vggish_pt.inference.pipeline import _use_one_thread
 
-        ahead: ReadAhead[Task, WindowChunk] = ReadAhead(
-            size, size, lambda task: task.weight, lambda piece: len(piece.windows)
+        ahead: ReadAhead[Clip, WindowChunk] = ReadAhead(
+            size, size, lambda clip: clip.nbytes, lambda piece: len(piece.windows)
         )
         return prefetch(
-            tasks(paths),
-            lambda task: read(task, model.frontend, settings),
+            clips(paths),
+            lambda clip: load_windows(clip, model.frontend, settings),
             self.workers,
             prepare=_use_one_thread,
             ahead=ahead,
@@ -138,7 +138,7 @@ def decoding_alone(way: Way, model: VGGish, paths: list[str], settings: EmbedSet
 
 
 def whole(way: Way, model: VGGish, paths: list[str], settings: EmbedSettings) -> float:
-    items = (Clip(path, number) for number, path in enumerate(paths))
+    items = clips(paths)
     results = embed_clips(
         model, items, settings, workers=way.workers, processes=way.processes, ordered=not way.processes
     )
@@ -191,8 +191,8 @@ rows: list[tuple[str, ...]] = []
 
 
 def map_read(model: VGGish, paths: list[str]) -> Iterator[WindowChunk]:
-    for task in tasks(paths):
-        yield from read(task, model.frontend, EmbedSettings())
+    for clip in clips(paths):
+        yield from load_windows(clip, model.frontend, EmbedSettings())
 
 
 def _row(label: str, rounds: list[list[float]]) -> tuple[str, ...]:
@@ -244,7 +244,7 @@ def memory_of(folder: Path, count: int, way: Way, batch_size: int) -> None:
     # A narrow network: its weights are no part of the question, and the convolutions come first.
     model = VGGish(VGGishConfig(fc_width=16)).eval()
     paths = sorted(str(path) for path in folder.glob("*"))[:count]
-    items = (Clip(path, number) for number, path in enumerate(paths))
+    items = clips(paths)
     settings = EmbedSettings(batch_size=batch_size, layer="embedding")
     watch = Watch()
     watch.start()

@@ -7,15 +7,15 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from vggish_pt import constants as c
-from vggish_pt.errors import VGGishError
-from vggish_pt.inference.embeddings import Embeddings
-from vggish_pt.inference.pipeline import embed_sources, is_many
+from vggish_pt.audio import Clip
+from vggish_pt.inference.embeddings import Embeddings, raise_if_error
+from vggish_pt.inference.pipeline import embed_clips, embed_sources, is_many
 from vggish_pt.inference.settings import EmbedSettings, Postprocess
 from vggish_pt.nn.config import VGGishConfig
 from vggish_pt.nn.frontend import LogMel
@@ -28,6 +28,7 @@ from vggish_pt.pretrained import registry
 if TYPE_CHECKING:
     from vggish_pt.audio import AudioLike
     from vggish_pt.audio.resample import ResamplerName
+    from vggish_pt.errors import VGGishError
     from vggish_pt.inference.stream import EmbeddingStream
     from vggish_pt.inference.stream_state import State
 
@@ -176,9 +177,7 @@ class VGGish(nn.Module):
         self, source: Iterable[AudioLike], sample_rate: float | None = None, **settings: Any
     ) -> list[Embeddings]: ...
 
-    def embed(
-        self, source: AudioLike | Iterable[AudioLike], sample_rate: float | None = None, **settings: Any
-    ) -> Embeddings | list[Embeddings]:
+    def embed(self, source: Any, sample_rate: float | None = None, **settings: Any) -> Embeddings | list[Embeddings]:
         """Audio → embeddings, without gradients.
 
         Args:
@@ -206,15 +205,12 @@ class VGGish(nn.Module):
             AudioError: audio that is missing, empty, damaged or non-finite; the message names it.
             SettingsError: a setting outside what it may be.
         """
-        many = is_many(source)
-        sources = cast("Iterable[AudioLike]", source if many else [source])
-        collected = []
-        with closing(embed_sources(self, sources, sample_rate, EmbedSettings(**settings), numbered=many)) as results:
-            for result in results:
-                if isinstance(result, VGGishError):
-                    raise result
-                collected.append(result)
-        return collected if many else collected[0]
+        if not is_many(source):
+            clip = Clip.from_source(source, sample_rate)
+            [(_, result)] = embed_clips(self, [clip], EmbedSettings(**settings))
+            return raise_if_error(result)
+        with closing(embed_sources(self, source, sample_rate, EmbedSettings(**settings))) as results:
+            return [raise_if_error(result) for result in results]
 
     def stream(
         self,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.audio.clip import Opener
+from vggish_pt.audio.clip import Opener, source_name
 from vggish_pt.audio.decoder import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder
 from vggish_pt.audio.resample import Waveform
 from vggish_pt.audio.samples import LevelCheck, as_array, channels_first, check_format, mono, scaled, whole_rate
@@ -139,14 +139,12 @@ def open_audio(
         )
     if sample_rate is not None:
         raise SettingsError("sample_rate is for arrays and tensors; a file says its own")
+    label = name or source_name(source)
     if isinstance(source, str | os.PathLike):
         path = Path(os.fsdecode(source))
-        label = name or display_name(source)
-        file = _open_path(path, label)
-        return _decoded(file, path, label, allow_truncated, part)
+        return _decoded(_open_path(path, label), path, label, allow_truncated, part)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decoded(io.BytesIO(source), None, name or "bytes", allow_truncated, part)
-    label = name or display_name(getattr(source, "name", None) or "file object")
+        return _decoded(io.BytesIO(source), None, label, allow_truncated, part)
     return _decoded(_seekable(source, label), None, label, allow_truncated, part)
 
 

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from vggish_pt import constants as c
+from vggish_pt.audio import Clip
 from vggish_pt.classify import folder as store
 from vggish_pt.classify.config import ClassifierConfig, HeadConfig, WindowSettings
 from vggish_pt.classify.heads import Head, feature_size, make_activation, pool_map
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
 from vggish_pt.inference.embeddings import Embeddings
-from vggish_pt.inference.pipeline import embed_sources
+from vggish_pt.inference.pipeline import embed_clips, embed_sources
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.model import VGGish
 
@@ -295,8 +296,9 @@ class VGGishClassifier(nn.Module):
             AudioError: audio that is missing, empty, damaged or non-finite; the message names it.
             SettingsError: a setting outside what it may be.
         """
-        with closing(self._predict([source], sample_rate, 0, False, settings)) as predictions:
-            prediction = next(predictions)
+        clip, chosen = Clip.from_source(source, sample_rate), self.embed_settings(**settings)
+        [(_, result)] = embed_clips(self.backbone, [clip], chosen, workers=0, reduce=self.reduce)
+        prediction = self.prediction(result)
         if isinstance(prediction, VGGishError):
             raise prediction
         return prediction
@@ -320,7 +322,15 @@ class VGGishClassifier(nn.Module):
         Raises:
             SettingsError: a setting outside what it may be.
         """
-        return self._predict(sources, sample_rate, workers, True, settings)
+        chosen = self.embed_settings(**settings)
+        results = embed_sources(self.backbone, sources, sample_rate, chosen, workers=workers, reduce=self.reduce)
+
+        def predictions() -> Generator[Prediction | VGGishError]:
+            with closing(results):
+                for result in results:
+                    yield self.prediction(result)
+
+        return predictions()
 
     def embed_settings(self, **settings: Any) -> EmbedSettings:
         """What :meth:`vggish_pt.VGGish.embed` needs to give this classifier's features.
@@ -371,23 +381,3 @@ class VGGishClassifier(nn.Module):
         return Prediction(
             self.scores(clip), self.scores(windows), result.start, result.end, labels, result.source, result.duration
         )
-
-    def _predict(
-        self,
-        sources: Iterable[AudioLike],
-        sample_rate: float | None,
-        workers: int,
-        numbered: bool,
-        settings: dict[str, Any],
-    ) -> Generator[Prediction | VGGishError]:
-        chosen = self.embed_settings(**settings)
-        results = embed_sources(
-            self.backbone, sources, sample_rate, chosen, workers=workers, numbered=numbered, reduce=self.reduce
-        )
-
-        def predictions() -> Generator[Prediction | VGGishError]:
-            with closing(results):
-                for result in results:
-                    yield self.prediction(result)
-
-        return predictions()

@@ -96,13 +96,12 @@ def _print_failure(error: VGGishError) -> None:
 
 def _examine(item: Clip, hop: float, pad: Pad, allow_truncated: bool) -> _Report:
     from vggish_pt import constants as c
-    from vggish_pt.audio import display_name, open_audio
+    from vggish_pt.audio import open_audio
     from vggish_pt.audio.clip import path_text
     from vggish_pt.nn.windows import count_windows, hop_frames, padding
 
-    source = item.path if item.source is None else item.source
     with open_audio(
-        source, name=display_name(item.path), allow_truncated=allow_truncated, start=item.start, end=item.end
+        item.audio_source, name=item.name, allow_truncated=allow_truncated, start=item.start, end=item.end
     ) as audio:
         frames = sum(len(block) for block in audio.blocks())
         samples = max(1, round(frames * c.SAMPLE_RATE / audio.sample_rate))

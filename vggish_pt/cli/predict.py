@@ -233,7 +233,7 @@ def _draw(
         try:
             background = spectrogram(
                 classifier.backbone.frontend,
-                item.path if item.source is None else item.source,
+                item.audio_source,
                 start=item.start,
                 end=item.end,
                 allow_truncated=allow_truncated,

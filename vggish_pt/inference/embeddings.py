@@ -1,10 +1,12 @@
-"""The result of embedding one source."""
+"""Result of embedding one source."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from torch import Tensor
+
+from vggish_pt.errors import VGGishError
 
 
 @dataclass(frozen=True)
@@ -33,3 +35,10 @@ class Embeddings:
             f"Embeddings(values={tuple(self.values.shape)} {self.values.dtype}, "
             f"source={self.source!r}, duration={self.duration:.3f} s)"
         )
+
+
+def raise_if_error(result: Embeddings | VGGishError) -> Embeddings:
+    """Return the embeddings, or raise the error in their place."""
+    if isinstance(result, VGGishError):
+        raise result
+    return result

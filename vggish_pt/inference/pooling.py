@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -11,11 +11,9 @@ from torch import Tensor
 
 from vggish_pt import constants as c
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
+from vggish_pt.inference.embeddings import Embeddings, raise_if_error
 from vggish_pt.nn.config import VGGishConfig
 from vggish_pt.nn.layers import layer_shape
-
-if TYPE_CHECKING:
-    from vggish_pt.inference.embeddings import Embeddings
 
 Pooling = Literal["mean", "max", "mean+std"]
 """``"mean"``, ``"max"``: over windows. ``"mean+std"``: the mean, then the (population) standard deviation."""
@@ -82,8 +80,7 @@ def clip_vector(result: Embeddings | VGGishError, pooling: Pooling = "mean") -> 
         VGGishError: the error.
         AudioError: embeddings of no window, which ``pad="drop"`` leaves of a short clip.
     """
-    if isinstance(result, VGGishError):
-        raise result
+    result = raise_if_error(result)
     if len(result) == 0:
         name = result.source
         raise AudioError(f"{name}: shorter than a window of {c.EXAMPLE_SECONDS} s; use pad='short'", name)

@@ -68,3 +68,13 @@ def check_precision(precision: str) -> None:
     """
     if precision not in (known := get_args(Precision)):
         raise SettingsError(f"precision must be one of {', '.join(known)}, not {precision!r}")
+
+
+def check_workers(workers: int) -> None:
+    """Check a number of workers.
+
+    Raises:
+        SettingsError: the number is not a whole number from 0 to 256.
+    """
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= 256:
+        raise SettingsError(f"workers must be a whole number from 0 to 256, not {workers!r}")

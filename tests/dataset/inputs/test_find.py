@@ -43,7 +43,7 @@ def paths(found: Iterable[Clip]) -> list[str]:
 
 
 def sound(item: Clip) -> np.ndarray:
-    return decode(item.path if item.source is None else item.source, start=item.start, end=item.end)
+    return decode(item.audio_source, start=item.start, end=item.end)
 
 
 def failures(found: Clips) -> list[str]:

@@ -330,7 +330,7 @@ def _with_folds(data: LabelledSet, pattern: str) -> LabelledSet:
 
 def _file(item: Clip, spelling: Spelling) -> tuple[str, ...]:
     """What two items of one file have in common, however it is spelled."""
-    source = item.path if item.source is None else item.source
+    source = item.audio_source
     if isinstance(source, RemoteFile):
         return (source.address,)
     return spelling.identity(source) if isinstance(source, str) else (item.path,)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.audio import display_name, open_audio
+from vggish_pt.audio import open_audio
 from vggish_pt.audio.clip import Clip
 from vggish_pt.audio.resample import ResamplerName, require_resampler
 from vggish_pt.audio.waveform import waveform_chunks
@@ -63,10 +63,9 @@ def decode(item: Clip, resampler: ResamplerName = "soxr") -> Samples:
     Raises:
         AudioError: it is missing, empty, damaged or non-finite.
     """
-    name = display_name(item.path)
-    source: Any = item.path if item.source is None else item.source
+    name = item.name
     try:
-        with open_audio(source, name=name, start=item.start, end=item.end) as audio:
+        with open_audio(item.audio_source, name=name, start=item.start, end=item.end) as audio:
             return np.concatenate(list(waveform_chunks(audio, resampler))).astype(np.float32)
     except (OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, VGGishError):

@@ -163,7 +163,7 @@ class Embedder:
         """What becomes of each input, and its place in the block."""
         if tries < 2:
             # At first threads decode. Once that has cost a process, processes do, which a decoder may crash.
-            places = [(place, _at(item, place)) for place, item in enumerate(items)]
+            places = [(place, item.at(place)) for place, item in enumerate(items)]
             for outcome in self._outcomes([item for _, item in places], processes=tries > 0):
                 assert outcome.item is not None
                 yield outcome.item.index, outcome
@@ -177,7 +177,7 @@ class Embedder:
                 yield place, failure(item.path, AudioError(message, item.path), item)
                 continue
             ray.get(self._attempts.at.remote(block, place))
-            for outcome in self._outcomes([_at(item, place)], processes=True):
+            for outcome in self._outcomes([item.at(place)], processes=True):
                 yield place, outcome
 
     def _outcomes(self, items: Iterable[Clip], *, processes: bool) -> Iterator[Outcome]:
@@ -185,10 +185,6 @@ class Embedder:
         results = outcomes(self._model, items, self._settings, pool=self._pool, workers=workers, processes=processes)
         with closing(results):
             yield from results
-
-
-def _at(item: Clip, place: int) -> Clip:
-    return Clip(item.path, place, item.source, item.start, item.end)  # columns stay where they came from
 
 
 def _load(job: dict[str, Any], config: bytes, weights: Any) -> VGGish:

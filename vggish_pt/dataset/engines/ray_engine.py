@@ -30,8 +30,7 @@ from vggish_pt.dataset.engines.ray_cluster import Allocation, check_device, clus
 from vggish_pt.dataset.outcomes import Outcome, Pool, failure
 from vggish_pt.dataset.schema import Failure
 from vggish_pt.errors import AudioError, AudioWarning, SettingsError, VGGishError, WorkerError
-from vggish_pt.inference.pipeline import check_workers
-from vggish_pt.inference.settings import EmbedSettings
+from vggish_pt.inference.settings import EmbedSettings, check_workers
 from vggish_pt.pretrained import registry
 from vggish_pt.pretrained.folder import CONFIG_NAME, WEIGHTS_NAME, weights_digest
 from vggish_pt.version import __version__

@@ -18,12 +18,14 @@ import pickle
 from collections.abc import Callable, Generator, Iterable
 
 from vggish_pt import constants as c
+from vggish_pt.audio import Clip
 from vggish_pt.errors import AudioError, SettingsError
-from vggish_pt.inference.loading import Task, WindowChunk
+from vggish_pt.inference.loading import WindowChunk
 from vggish_pt.inference.processes.pool import Pool, _Task
 from vggish_pt.inference.processes.wire import MAX_WINDOWS
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.nn.frontend import LogMel
+from vggish_pt.utils.text import joined_lines
 
 __all__ = ["read_in_processes"]
 
@@ -32,7 +34,7 @@ _MAX_AHEAD_BYTES = 1 << 28
 
 
 def read_in_processes(
-    tasks: Iterable[Task],
+    clips: Iterable[Clip],
     frontend: LogMel,
     settings: EmbedSettings,
     workers: int,
@@ -61,25 +63,25 @@ def read_in_processes(
     allowance = max(ahead_bytes // workers, MAX_WINDOWS * _WINDOW_BYTES)
     dtype = None if frontend.dtype is None else str(frontend.dtype).removeprefix("torch.")
     pool = Pool(workers, (dtype, settings, allowance))
-    iterator = iter(tasks)
+    iterator = iter(clips)
     failure: Exception | None = None
     more = True
     try:
         while True:
             while more and (pool.open == 0 or (pool.wants(2 * workers + ahead) and not hold())):
                 try:
-                    task = next(iterator)
+                    clip = next(iterator)
                 except StopIteration:
                     more = False
                 except Exception as error:
                     more, failure = False, error
                 else:
                     try:
-                        data = pickle.dumps(task, pickle.HIGHEST_PROTOCOL)
+                        data = pickle.dumps(clip, pickle.HIGHEST_PROTOCOL)
                     except Exception as error:  # whatever other people's classes raise
-                        yield WindowChunk(task.number, task.label, error=_unsendable(task.label, error))
+                        yield WindowChunk(clip.index, error=_unsendable(clip.name, error))
                     else:
-                        pool.submit(_Task(task.number, task.label, data))
+                        pool.submit(_Task(clip.index, clip.name, data))
             if pool.open == 0:
                 break
             yield pool.take()
@@ -90,5 +92,4 @@ def read_in_processes(
 
 
 def _unsendable(label: str, error: Exception) -> AudioError:
-    reason = " ".join(str(error).split())
-    return AudioError(f"{label}: cannot be sent to a worker process ({reason}); use threads", label)
+    return AudioError(f"{label}: cannot be sent to a worker process ({joined_lines(error)}); use threads", label)

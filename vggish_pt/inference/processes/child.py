@@ -17,11 +17,13 @@ from typing import Any, BinaryIO
 
 import torch
 
+from vggish_pt.audio import Clip
 from vggish_pt.errors import AudioError, AudioWarning, WorkerError
-from vggish_pt.inference.loading import Task, WindowChunk, read
+from vggish_pt.inference.loading import WindowChunk, load_windows
 from vggish_pt.inference.processes.wire import messages, receive_object, send_message
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.nn.frontend import LogMel
+from vggish_pt.utils.text import joined_lines
 
 
 def main() -> None:
@@ -55,19 +57,20 @@ def _work() -> None:
 
 def _read(label: str, data: bytes, frontend: LogMel, settings: EmbedSettings) -> Generator[WindowChunk]:
     try:
-        task: Task = pickle.loads(data)  # noqa: S301 (from the process that started this one)
+        clip: Clip = pickle.loads(data)  # noqa: S301 (from the process that started this one)
     except Exception as error:
-        reason = " ".join(str(error).split())
         advice = "define what opens it in a module that can be imported, or use threads"
-        message = f"{label}: cannot be had in a worker process ({type(error).__name__}: {reason}); {advice}"
-        yield WindowChunk(0, label, error=AudioError(message, label))
+        message = (
+            f"{label}: cannot be had in a worker process ({type(error).__name__}: {joined_lines(error)}); {advice}"
+        )
+        yield WindowChunk(0, error=AudioError(message, label))
         return
     try:
-        yield from read(task, frontend, settings)
+        yield from load_windows(clip, frontend, settings)
     except Exception as error:  # our mistake; it should cost one file, and be seen
         traceback.print_exc()
         message = f"{label}: reading it failed unexpectedly ({type(error).__name__}: {error})"
-        yield WindowChunk(0, label, error=WorkerError(message))
+        yield WindowChunk(0, error=WorkerError(message))
 
 
 class _Inbox:

@@ -236,7 +236,7 @@ class _Worker:
         reason = "its decoder cannot bear what is in it, or memory ran out"
         message = f"{job.label}: the worker process that read it died, twice ({how_it_ended(code)}); {reason}"
         error = AudioError(message, job.label)
-        self._pool.events.put(_Arrival(WindowChunk(job.number, job.label, error=error), [], lambda: None))
+        self._pool.events.put(_Arrival(WindowChunk(job.number, error=error), [], lambda: None))
 
 
 def _no_start(reason: str) -> WorkerError:

@@ -92,7 +92,7 @@ def messages(piece: WindowChunk) -> Generator[tuple[dict[str, Any], Tensor]]:
     parts = torch.split(piece.windows, MAX_WINDOWS)
     for i, windows in enumerate(parts):
         frames, step = _frames(windows)
-        header: dict[str, Any] = {"name": piece.name, "rows": len(frames), "step": step}
+        header: dict[str, Any] = {"rows": len(frames), "step": step}
         if i == len(parts) - 1:
             header["duration"] = piece.duration
             header["error"] = None if piece.error is None else _described(piece.error)
@@ -104,7 +104,6 @@ def as_piece(number: int, header: dict[str, Any], windows: Tensor) -> WindowChun
     duration, error = header.get("duration"), header.get("error")
     return WindowChunk(
         number,
-        str(header.get("name", "")),
         windows,
         None if duration is None else float(duration),
         None if error is None else _error(*error),

@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+# One process for each core, and one core for each process: torch would start threads for all cores in every process.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # A shell lets what it starts in the background ignore Ctrl-C; so would all processes that tests start and interrupt.

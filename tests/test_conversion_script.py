@@ -14,7 +14,10 @@ import pytest
 from vggish_pt.pretrained.convert import convert
 from vggish_pt.pretrained.folder import WEIGHTS_NAME
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed"),
+]
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -136,6 +136,7 @@ def test_an_output_inside_an_input(run_cli: Cli, clips: Path, small_folder: Path
         assert len(_rows(clips / "out")) == 21
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_gives_what_an_undisturbed_one_does(small_folder: Path) -> None:
     script = REPOSITORY / "benchmarks" / "resume.py"
     options = ["--clips", 120, "--broken", 10, "--kills", 4, "--checkpoint", 0.1, "--no-machine"]

@@ -57,6 +57,7 @@ def test_the_head_alone_says_nothing_but_what_it_must(run_cli, sounds, small_fol
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(sounds, small_folder, tmp_path):
     """SIGKILL wherever it is; the weights are those of an undisturbed run, bit for bit."""
     paths = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])

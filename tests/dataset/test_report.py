@@ -345,6 +345,7 @@ def text(browser, name):
     return browser.execute_script("return document.getElementById(arguments[0]).textContent", name)
 
 
+@pytest.mark.slow
 def test_hover_shows_the_name_and_click_plays(shown, page):
     names = data_of(page)["names"]
     spots = shown.execute_script(POINTS + "return points()")
@@ -367,6 +368,7 @@ def test_hover_shows_the_name_and_click_plays(shown, page):
     assert "windows" in text(shown, "facts")
 
 
+@pytest.mark.slow
 def test_a_file_that_is_gone_says_so(shown):
     shown.find_element("id", "find").send_keys("#23")
     shown.find_element("css selector", "#found button").click()
@@ -374,6 +376,7 @@ def test_a_file_that_is_gone_says_so(shown):
     assert shown.execute_script("return document.getElementById('audio').hidden")
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text(shown):
     shown.find_element("id", "find").send_keys("onerror")
     shown.find_element("css selector", "#found button").click()
@@ -383,6 +386,7 @@ def test_hostile_names_are_text(shown):
     assert cells.count(HOSTILE) == 2
 
 
+@pytest.mark.slow
 def test_keys_move_play_and_zoom(shown):
     from selenium.webdriver import Keys
 
@@ -402,6 +406,7 @@ def test_keys_move_play_and_zoom(shown):
     assert not shown.find_element("id", "chosen").is_displayed()
 
 
+@pytest.mark.slow
 def test_dragging_and_the_wheel_move_the_map(shown):
     from selenium.webdriver import ActionChains
 
@@ -418,6 +423,7 @@ def test_dragging_and_the_wheel_move_the_map(shown):
     shown.find_element("id", "all").click()
 
 
+@pytest.mark.slow
 def test_colours_layouts_and_legend(shown, page):
     ways = data_of(page)["colours"]
     legend = shown.find_elements("css selector", "#legend button")
@@ -435,6 +441,7 @@ def test_colours_layouts_and_legend(shown, page):
     assert picture(shown) != before
 
 
+@pytest.mark.slow
 def test_failures_can_be_searched(shown):
     box = shown.find_element("id", "filter")
     box.send_keys("WorkerError")
@@ -443,6 +450,7 @@ def test_failures_can_be_searched(shown):
     assert sum(row.is_displayed() for row in rows) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_themes_and_narrow_screens(shown, theme):
     shown.execute_cdp_cmd(

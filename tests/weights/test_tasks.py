@@ -180,16 +180,17 @@ def test_half_rounds_every_layer_and_models_keep_their_names(tmp_path):
         assert all(exact) if "float16" in label else not any(exact)
 
 
-@pytest.mark.parametrize("script", ["evaluate.py", "ablate.py"])
-def test_folders_that_hold_no_recordings_are_one_line(script, tmp_path):
+def test_folders_that_hold_no_recordings_are_one_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "dog").mkdir()
     for folder in (tmp_path, tmp_path / "missing", tmp_path / "dog"):
-        place = ["--esc10", str(folder)] if script == "evaluate.py" else [str(folder)]
-        run = subprocess.run([sys.executable, str(FOLDER / script), *place], capture_output=True, text=True)
-        assert run.returncode == 1
-        assert run.stderr.startswith(f"{script}: {folder}")
-        assert len(run.stderr.splitlines()) == 1
-        assert not run.stdout
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", "--esc10", str(folder)])
+        with pytest.raises(SystemExit) as leave:
+            evaluate.main()
+        assert str(leave.value).startswith(f"evaluate.py: {folder}") and len(str(leave.value).splitlines()) == 1
+        assert capsys.readouterr() == ("", "")
+    run = subprocess.run([sys.executable, str(FOLDER / "ablate.py"), str(tmp_path)], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.startswith(f"ablate.py: {tmp_path}") and len(run.stderr.splitlines()) == 1
 
 
 def test_a_recording_that_is_damaged_is_named(tmp_path):

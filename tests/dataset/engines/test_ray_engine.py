@@ -330,6 +330,7 @@ def s3_environment(address: str | None) -> dict[str, str]:
     return {} if address is None else {"AWS_ENDPOINT_URL": address, **keys}
 
 
+@pytest.mark.slow
 def test_equal_to_the_local_engine(
     ray_address: str, small_folder: Path, small_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,6 +367,7 @@ class Unsendable(Sound):
         raise TypeError("stays\nhere")
 
 
+@pytest.mark.slow
 def test_a_lost_process_costs_no_row(ray_address: str, small_folder: Path, small_model: Any, tmp_path: Path) -> None:
     here, until = tmp_path / "here", tmp_path / "until"
     items = [Clip(f"{i}", i, Sound(wav(1 + i % 3, i))) for i in range(40)]
@@ -391,6 +393,7 @@ def test_a_lost_process_costs_no_row(ray_address: str, small_folder: Path, small
     check_equal([each for each in found if each not in seventeen], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_input_that_kills_every_process(
     ray_address: str, small_folder: Path, small_model: Any, tmp_path: Path
 ) -> None:
@@ -409,6 +412,7 @@ def test_an_input_that_kills_every_process(
     assert 3 <= len(pids) <= 4  # the actor, then two processes of its successor
 
 
+@pytest.mark.slow
 def test_no_room_ends(ray_address: str, small_folder: Path) -> None:
     results = outcomes_on_ray(small_folder, [Clip("x", 0, b"")], SETTINGS, device="cuda", actors=1, patience=2)
     with (
@@ -419,12 +423,14 @@ def test_no_room_ends(ray_address: str, small_folder: Path) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "vggish-pt-ray"]
 
 
+@pytest.mark.slow
 def test_another_version_of_the_package(ray_address: str, small_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_engine, "__version__", "0.0.0")
     with pytest.raises(WorkerError, match=r"vggish_pt is of version .* on .*, of 0\.0\.0 where the run was started"):
         next(outcomes_on_ray(small_folder, [Clip("x", 0, b"")], SETTINGS))
 
 
+@pytest.mark.slow
 def test_settings_and_loggers_stay_as_they_were(ray_address: str) -> None:
     import logging
 
@@ -442,6 +448,7 @@ def test_settings_and_loggers_stay_as_they_were(ray_address: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_objects_in_and_out(
     ray_address: str, s3: str | None, small_folder: Path, run_cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

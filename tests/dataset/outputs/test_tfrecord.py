@@ -36,6 +36,7 @@ def _write(path: Path, done: list[EmbeddedClip], columns: Any = None) -> None:
         writing.dump(iter(done), opened, [], lambda _: None)
 
 
+@pytest.mark.slow
 def test_tensorflow_reads_them(tmp_path: Path) -> None:
     tf = pytest.importorskip("tensorflow")
     items = [
@@ -75,6 +76,7 @@ def test_tensorflow_reads_them(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_file_whose_bytes_are_damaged_is_found_out(tmp_path: Path) -> None:
     """The checksums are where TensorFlow looks for them."""
     tf = pytest.importorskip("tensorflow")

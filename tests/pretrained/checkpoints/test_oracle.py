@@ -15,7 +15,10 @@ from tensorflow_small import FORMATS, assert_reads_as_tensorflow
 
 from vggish_pt.pretrained.checkpoints import open_checkpoint
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed"),
+]
 
 READ = """
 import sys

@@ -46,12 +46,13 @@ def dumps(sounds: Path, small_model: Any, small_folder: Path) -> dict[str, Path]
     """`b` in each of embed's formats, and without names of files."""
     from vggish_pt.audio.clip import Clip
     from vggish_pt.dataset import outputs as output
+    from vggish_pt.dataset.outcomes import layout as layout_of
     from vggish_pt.dataset.outcomes import outcomes as outcomes_of
     from vggish_pt.dataset.writing import dump, fill
     from vggish_pt.inference.settings import EmbedSettings
 
     items = [Clip(str(path), place) for place, path in enumerate(sorted((sounds / "b").iterdir()))]
-    layout = dump.layout(small_model, EmbedSettings(), folder=small_folder)
+    layout = layout_of(small_model, EmbedSettings(), folder=small_folder)
     found = {}
     for name in ("b.parquet", "folder", "b.npz", "b.npy", "bare.npy"):
         found[name] = path = sounds / "dumps" / name
@@ -315,7 +316,7 @@ def test_a_folder_of_parts(dumps: dict[str, Path], tmp_path: Path) -> None:
 
     other = table.slice(6).replace_schema_metadata({"vggish_pt": json.dumps({"settings": {"hop": 0.5}})})
     pq.write_table(other, tmp_path / "part-00001.parquet")
-    with pytest.raises(AudioError, match="its parts were made with different settings"):
+    with pytest.raises(AudioError, match=r"part-00001\.parquet .*part-00000\.parquet .*hop"):
         read_sample(str(tmp_path))
     for text, message in (("[]", "no JSON object"), ("{", "Expecting"), (" " * (2 << 20), "too long")):
         pq.write_table(table.replace_schema_metadata({"vggish_pt": text}), tmp_path / "part-00000.parquet")

@@ -1,3 +1,6 @@
+from .compare import Comparison as Comparison
+from .compare import FileScore as FileScore
+from .compare import compare_sets as compare_sets
 from .distance import Embedded as Embedded
 from .distance import Extrapolated as Extrapolated
 from .distance import Interval as Interval
@@ -8,4 +11,5 @@ from .distance import frechet_distance as frechet_distance
 from .distance import per_file as per_file
 from .distance import statistics_of as statistics_of
 from .distance import too_small as too_small
+from .samples import Sample as Sample
 from .statistics import Statistics as Statistics

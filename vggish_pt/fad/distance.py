@@ -237,14 +237,23 @@ def bootstrap(
     Raises:
         SettingsError: fewer than 10 samples, or a level that is none.
     """
-    if samples < 10 or not 0.0 < level < 1.0:
-        raise SettingsError(f"a bootstrap needs at least 10 samples and a level in (0, 1), not {samples} and {level}")
+    check_bootstrap(samples, level)
     pool = _Pool(files)
     rng = np.random.default_rng(seed)
     whole = _distance(reference, pool.take(np.arange(pool.size)))
     drawn = [_distance(reference, pool.take(rng.integers(pool.size, size=pool.size))) for _ in range(samples)]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - (np.mean(drawn) - whole)
     return Interval(max(0.0, float(low)), max(0.0, float(high)), level, samples, pool.unit)
+
+
+def check_bootstrap(samples: int, level: float = 0.95) -> None:
+    """Check the arguments of :func:`bootstrap`.
+
+    Raises:
+        SettingsError: fewer than 10 samples, or a level outside (0, 1).
+    """
+    if samples < 10 or not 0.0 < level < 1.0:
+        raise SettingsError(f"a bootstrap needs at least 10 samples and a level in (0, 1), not {samples} and {level}")
 
 
 def per_file(reference: Statistics, files: Sequence[NDArray[Any]]) -> list[float | None]:

@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vggish_pt.cli.options import AsJson, Device, Weights
+
 if TYPE_CHECKING:
     from vggish_pt.bench import Report
 
 
 def bench(
-    weights: Annotated[
-        str,
-        typer.Option(help="'audioset', 'synthetic', a model folder, or a Hub repository user/name.", metavar="NAME"),
-    ] = "audioset",
+    weights: Weights = "audioset",
     audio: Annotated[
         Path | None,
         typer.Option(help="A file like yours. Left out: 15 s of generated sound, 44.1 kHz stereo.", metavar="FILE"),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps.", metavar="DEVICE")
-    ] = "auto",
+    device: Device = "auto",
     seconds: Annotated[float, typer.Option(help="How long to measure, roughly.", metavar="SECONDS")] = 20.0,
     batch_size: Annotated[
         list[int] | None,
@@ -32,7 +29,7 @@ def bench(
             help="Windows computed at a time; may be given several times. Left out: 16, 64, 256.", metavar="N"
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure this machine: decoding, front end, network; and recommend settings.
 

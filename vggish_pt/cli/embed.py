@@ -1,4 +1,4 @@
-"""``vggish-pt embed``: files and folders to embeddings in one file or a folder."""
+"""``vggish-pt embed``: audio files to embeddings in one file or in a dataset folder."""
 
 from __future__ import annotations
 
@@ -7,74 +7,65 @@ from typing import Annotated
 
 import typer
 
-from vggish_pt.cli.options import AllowTruncated, BatchSize, Hop, Resampler, Weights
+from vggish_pt.cli.options import (
+    LAYERS_HELP,
+    AllowTruncated,
+    BatchSize,
+    Hop,
+    Inputs,
+    Overwrite,
+    Pad,
+    Postprocess,
+    Quiet,
+    Resampler,
+    Weights,
+)
 
 
 def embed(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Audio files, folders (searched to any depth), patterns such as 'sounds/**/*.wav', addresses "
-            "(s3://bucket/folder); manifests with a column path (.csv, .tsv, .jsonl, .parquet); .tar shards and "
-            ".parquet files with sound in them; - for a list of paths on standard input.",
-            metavar="INPUT",
-            show_default=False,
-        ),
-    ],
+    inputs: Inputs,
     out: Annotated[
         str,
         typer.Option(
-            help="What to write: a .parquet, .npz, .npy or .tfrecord file; or, without an ending, a folder of "
-            "Parquet parts, which may lie at an address (s3://bucket/folder). Into a folder the same command goes on "
-            "where it stopped.",
+            help="Output: a .parquet, .npz, .npy or .tfrecord file; or a name without an ending, for a folder of "
+            "Parquet parts, also at an address (s3://bucket/folder). If a run into a folder is interrupted, the same "
+            "command resumes it.",
             metavar="PATH",
         ),
     ],
     weights: Weights = "audioset",
     hop: Hop = 0.96,
-    pad: Annotated[
-        str,
-        typer.Option(
-            help="short: fill up clips shorter than a window with silence, leave out an incomplete end of longer "
-            "ones; tail: fill up that end too; drop: fill up nothing, so that shorter clips fail.",
-            metavar="short|drop|tail",
-        ),
-    ] = "short",
+    pad: Pad = "short",
     layer: Annotated[
         str,
-        typer.Option(
-            help="Where to read the network: conv1 to conv4, fc1, fc2, embedding (its end), or fused (several layers).",
-            metavar="LAYER",
-        ),
+        typer.Option(help=f"Layer of the network to write: {LAYERS_HELP}.", metavar="LAYER"),
     ] = "embedding",
-    postprocess: Annotated[
-        str | None,
-        typer.Option(
-            help="pca: whiten and clip to [-2, 2]; uint8: that, in 8 bits, as in the AudioSet release. "
-            "Left out: the embeddings as they are.",
-            metavar="pca|uint8",
-        ),
-    ] = None,
+    postprocess: Postprocess = None,
     pool: Annotated[
-        str, typer.Option(help="none: a row for each window; mean: a row for each file.", metavar="none|mean")
+        str,
+        typer.Option(
+            help="none: one row per window; mean: one row per file, the mean over its windows.", metavar="none|mean"
+        ),
     ] = "none",
     resampler: Resampler = "soxr",
     fmt: Annotated[
         str | None,
-        typer.Option("--format", help="Left out: by the ending of --out.", metavar="parquet|npz|npy|tfrecord"),
+        typer.Option(
+            "--format", help="Output format. Default: from the ending of --out.", metavar="parquet|npz|npy|tfrecord"
+        ),
     ] = None,
     device: Annotated[
         str,
         typer.Option(
-            help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps; several with commas (cuda:0,cuda:1), or "
-            "cuda:all.",
+            help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps; several devices with commas "
+            "(cuda:0,cuda:1), or cuda:all.",
             metavar="DEVICE",
         ),
     ] = "auto",
     precision: Annotated[
         str,
         typer.Option(
-            help="Of the network's arithmetic; tf32 (on CUDA) and bf16 are faster and less exact.",
+            help="Arithmetic of the network; tf32 (on CUDA) and bf16 are faster and less exact.",
             metavar="fp32|tf32|bf16",
         ),
     ] = "fp32",
@@ -82,7 +73,7 @@ def embed(
     workers: Annotated[
         int,
         typer.Option(
-            help="Processes that decode files ahead (one beside a CPU's network: a thread); changes speed only.",
+            help="Worker processes that decode files ahead; affects speed only. 1 on a CPU is a thread.",
             metavar="N",
             min=0,
             max=256,
@@ -91,13 +82,14 @@ def embed(
     engine: Annotated[
         str,
         typer.Option(
-            help="local: this machine; ray: the Ray cluster of RAY_ADDRESS, or one here.", metavar="local|ray"
+            help="local: this machine; ray: the Ray cluster at RAY_ADDRESS, or a new one on this machine.",
+            metavar="local|ray",
         ),
     ] = "local",
     actors: Annotated[
         int | None,
         typer.Option(
-            help="With --engine ray: processes that hold the model. Left out: one on each GPU, or on each four cores.",
+            help="With --engine ray: processes that run the model. Default: one per GPU, or one per four CPU cores.",
             metavar="N",
             min=1,
         ),
@@ -105,23 +97,20 @@ def embed(
     checkpoint: Annotated[
         float,
         typer.Option(
-            help="Seconds after which a folder gets what has been embedded: what a killed run may lose.",
+            help="Seconds between writes to a folder; a killed run loses at most the work of this time.",
             metavar="SECONDS",
         ),
     ] = 60.0,
     retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Try again what failed in runs before into that folder.")
+        bool, typer.Option("--retry-errors", help="Retry the inputs that failed in earlier runs into the folder.")
     ] = False,
     allow_truncated: AllowTruncated = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the output if it exists; start a folder afresh.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Turn audio into embeddings: 128 numbers for each window of 0.96 s.
+    """Compute embeddings of audio: 128 numbers for each window of 0.96 s.
 
-    Every input ends either in the output or, with its reason, in a list of failures: errors.parquet in a folder, or
-    beside a file NAME.errors.csv.
+    Inputs that fail are listed with the reason in errors.parquet in a folder, or in NAME.errors.csv next to a file.
 
     Example: vggish-pt embed sounds --out embeddings.parquet
     """

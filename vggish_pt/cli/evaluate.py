@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vggish_pt.cli.options import BatchSize, Device, Run, Threads
+from vggish_pt.cli.options import (
+    BatchSize,
+    Device,
+    FoldFrom,
+    LabelledData,
+    Overwrite,
+    Quiet,
+    Run,
+    SkipUnreadable,
+    Threads,
+)
 from vggish_pt.errors import SettingsError
 from vggish_pt.utils.text import one_line
 
@@ -20,14 +30,7 @@ _SPLITS = ("train", "validation", "test")
 
 def evaluate(
     run: Run,
-    data: Annotated[
-        str,
-        typer.Argument(
-            help="A folder with a sub-folder of sounds for each class, or a manifest, as 'vggish-pt train' takes it.",
-            metavar="DATA",
-            show_default=False,
-        ),
-    ],
+    data: LabelledData,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -43,16 +46,12 @@ def evaluate(
         ),
     ] = None,
     fold: Annotated[str | None, typer.Option(help="Only clips of this fold.", metavar="FOLD")] = None,
-    fold_from: Annotated[
-        str | None, typer.Option(help="A regular expression that finds the fold in a file's name.", metavar="REGEX")
-    ] = None,
+    fold_from: FoldFrom = None,
     ignore_unknown_labels: Annotated[
         bool,
         typer.Option("--ignore-unknown-labels", help="Leave out labels that the classifier does not know."),
     ] = False,
-    skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be read, instead of failing.")
-    ] = False,
+    skip_unreadable: SkipUnreadable = False,
     threshold: Annotated[
         float,
         typer.Option(help="If a clip may have several labels: the score at which one counts.", metavar="SCORE"),
@@ -60,8 +59,8 @@ def evaluate(
     device: Device = "auto",
     batch_size: BatchSize = None,
     workers: Threads = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an evaluation in FOLDER.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table and errors only.")] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure a classifier on labelled sounds: a table with a row for each class, and the figures of the whole.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vggish_pt.cli.options import Device, Threads
+from vggish_pt.cli.options import AsJson, Device, Hop, Overwrite, Pad, Quiet, Resampler, Seed, Threads, Weights
 from vggish_pt.errors import SettingsError
 from vggish_pt.utils.text import one_line
 
@@ -18,8 +18,8 @@ def fad(
     reference: Annotated[
         str,
         typer.Argument(
-            help="The sound to compare with: an audio file, a folder or a pattern; or embeddings (.parquet, .npz, "
-            ".npy, a folder of Parquet files); or saved statistics (.npz).",
+            help="Set to compare with: an audio file, a folder, a pattern or any other INPUT of 'vggish-pt embed'; "
+            "embeddings (.parquet, .npz, .npy, a folder of Parquet parts); or saved statistics (.npz).",
             metavar="REFERENCE",
             show_default=False,
         ),
@@ -27,68 +27,51 @@ def fad(
     evaluation: Annotated[
         str | None,
         typer.Argument(
-            help="The sound to judge, in the same forms. May be left out with --save-statistics.",
+            help="Set to judge, in the same forms. Optional with --save-statistics.",
             metavar="EVALUATION",
             show_default=False,
         ),
     ] = None,
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="For audio: 'audioset' (Google's, downloaded on first use), 'synthetic' (ships with the package), a "
-            "model folder, or a Hugging Face Hub repository user/name.",
-            metavar="NAME",
-        ),
-    ] = "audioset",
-    hop: Annotated[
-        float,
-        typer.Option(help="For audio: seconds from window to window, as in embed.", metavar="SECONDS"),
-    ] = 0.96,
-    pad: Annotated[
-        str,
-        typer.Option(
-            help="For audio: what to do with sound that does not fill a window, as in embed.",
-            metavar="short|drop|tail",
-        ),
-    ] = "short",
-    resampler: Annotated[
-        str,
-        typer.Option(help="For audio: soxr (fast), resampy (equal to Google's code) or torchaudio.", metavar="NAME"),
-    ] = "soxr",
+    weights: Weights = "audioset",
+    hop: Hop = 0.96,
+    pad: Pad = "short",
+    resampler: Resampler = "soxr",
     postprocess: Annotated[
         str,
-        typer.Option(help="For audio: none (embeddings as they are) or pca (whitened, clipped).", metavar="none|pca"),
+        typer.Option(help="none, or pca: whiten with PCA and clip to [-2, 2].", metavar="none|pca"),
     ] = "none",
     infinite: Annotated[
-        bool, typer.Option("--infinite", help="Also FAD extrapolated to infinitely many evaluation windows.")
+        bool, typer.Option("--infinite", help="Also extrapolate FAD to infinitely many evaluation windows.")
     ] = False,
     scores: Annotated[
         Path | None,
-        typer.Option(
-            "--per-file", help="Write the FAD of each evaluation file by itself to this CSV file.", metavar="FILE"
-        ),
+        typer.Option("--per-file", help="Write the FAD of each evaluation file to this CSV file.", metavar="FILE"),
     ] = None,
     samples: Annotated[
         int | None,
         typer.Option(
             "--bootstrap",
-            help="Also an interval of 95 %, from N bootstrap samples of evaluation files.",
+            help="Also compute a 95 % interval from N bootstrap samples of the evaluation files.",
             metavar="N",
             min=10,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="For --infinite and --bootstrap.", metavar="N", min=0)] = 0,
+    seed: Seed = 0,
     statistics_file: Annotated[
         Path | None,
-        typer.Option("--save-statistics", help="Write the reference's statistics to this .npz file.", metavar="FILE"),
+        typer.Option(
+            "--save-statistics", help="Write the statistics of the reference to this .npz file.", metavar="FILE"
+        ),
     ] = None,
     device: Device = "auto",
     workers: Threads = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the result and errors only.")] = False,
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Fréchet audio distance: how far EVALUATION is from REFERENCE; 0 is equal in mean and covariance.
+    """Compute the Fréchet audio distance of EVALUATION from REFERENCE; 0 means equal mean and covariance.
+
+    --weights, --hop, --pad, --resampler, --postprocess and --device apply to sets of audio.
 
     Example: vggish-pt fad real/ generated/ --weights audioset --infinite --bootstrap 1000
     """
@@ -144,7 +127,7 @@ def fad(
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
-    """The result for people."""
+    """Return the result as lines of text."""
     lines = [f"FAD {report['fad']:.6g}"] if "fad" in report else []
     if result := report.get("infinite"):
         lines.append(
@@ -157,8 +140,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
             f"({result['samples']} bootstrap samples of {result['unit']}, seed {result['seed']})"
         )
     if result := report.get("per_file"):
-        without = f", {result['without_score']} of one window without a score" if result["without_score"] else ""
-        lines.append(f"FAD of {result['files']} files by themselves{without}: {result['file']}")
+        without = f" ({result['without_score']} of one window have none)" if result["without_score"] else ""
+        lines.append(f"FAD of each of {result['files']} files{without}: {result['file']}")
     for role in ("reference", "evaluation"):
         if side := report.get(role):
             files = f" of {side['files']} files" if side["files"] else ""
@@ -168,10 +151,10 @@ def _lines(report: dict[str, Any]) -> list[str]:
 
 def _made(metadata: dict[str, Any] | None) -> str:
     if not metadata:
-        return "made in an unknown way"
+        return "of unknown weights and settings"
     weights, settings = metadata.get("weights") or {}, metadata.get("settings") or {}
     digest = str(weights.get("sha256"))[:12]
-    said = ", ".join(
+    listed = ", ".join(
         f"{name} {settings[name]}" for name in ("hop", "pad", "resampler", "postprocess") if name in settings
     )
-    return f"weights {weights.get('name')} (sha256 {digest}), {said}"
+    return f"weights {weights.get('name')} (sha256 {digest}), {listed}"

@@ -1,4 +1,4 @@
-"""``vggish-pt inspect``: what files hold, and what embedding them would do."""
+"""``vggish-pt inspect``: duration, format and windows of audio files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vggish_pt.cli.options import AllowTruncated
+from vggish_pt.cli.options import AllowTruncated, Hop, Inputs, Pad
 from vggish_pt.errors import VGGishError
 from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
     from vggish_pt.audio.clip import Clip
-    from vggish_pt.nn.windows import Pad
+    from vggish_pt.nn.windows import Pad as PadMode
 
 
 @dataclass(frozen=True)
@@ -43,30 +43,17 @@ class _Report:
 
 
 def inspect(
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            help="Audio files, folders, patterns such as 'sounds/**/*.wav', manifests (CSV, JSON lines, Parquet), tar "
-            "shards, addresses such as s3://bucket/sounds, or - for a list on standard input.",
-            metavar="INPUT",
-        ),
-    ],
-    hop: Annotated[
-        float,
-        typer.Option(help="Seconds from the start of one window to the next, as in embed.", metavar="SECONDS"),
-    ] = 0.96,
-    pad: Annotated[
-        str,
-        typer.Option(help="What to do with audio that does not fill a window, as in embed.", metavar="short|drop|tail"),
-    ] = "short",
+    files: Inputs,
+    hop: Hop = 0.96,
+    pad: Pad = "short",
     allow_truncated: AllowTruncated = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON object per file, each on a line; times in seconds.")
+        bool, typer.Option("--json", help="Print one JSON object per file and line, with times in seconds.")
     ] = False,
 ) -> None:
-    """Show what audio files hold, and what embedding them would do.
+    """Show duration, format and number of windows of audio files, and how they would be embedded.
 
-    Files are decoded to their end, so that what is said is true even where their headers are not.
+    Files are decoded to the end, because headers may be wrong.
     """
     from vggish_pt.dataset.inputs import find_clips
     from vggish_pt.nn.windows import check_pad, hop_frames
@@ -94,7 +81,7 @@ def _print_failure(error: VGGishError) -> None:
     typer.echo(f"vggish-pt: {one_line(error)}", err=True)
 
 
-def _examine(item: Clip, hop: float, pad: Pad, allow_truncated: bool) -> _Report:
+def _examine(item: Clip, hop: float, pad: PadMode, allow_truncated: bool) -> _Report:
     from vggish_pt import constants as c
     from vggish_pt.audio import open_audio
     from vggish_pt.audio.clip import path_text

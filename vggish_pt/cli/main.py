@@ -1,4 +1,4 @@
-"""Entry point of ``vggish-pt``: gathers the commands, turns errors into one line and an exit code."""
+"""Entry point of ``vggish-pt``: the commands, and errors as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from vggish_pt.version import __version__
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
-# What typer raises on a wrong command line; it may come from click or from typer's own copy of it.
+# The exception of a wrong command line; its class is from click or from typer's own copy of click.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="vggish-pt",
-    help="VGGish audio embeddings: 128 numbers for each 0.96 s of sound.",
+    help="VGGish audio embeddings: 128 numbers for each 0.96 s of audio.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -74,11 +74,11 @@ def _root(
 
 
 def main() -> None:
-    """Runs the command line and exits the process."""
-    # Like Ctrl-C, a polite kill unwinds, so that temporary files go.
+    """Run the command line and exit the process."""
+    # SIGTERM raises SystemExit, so that temporary files are removed, as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     warnings.showwarning = lambda message, *_, **__: _print_error(f"warning: {message}")
-    for output in (sys.stdout, sys.stderr):  # file names that the terminal's encoding cannot show must not stop us
+    for output in (sys.stdout, sys.stderr):  # for file names that the terminal's encoding lacks
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")
     sys.exit(_run())
@@ -102,7 +102,7 @@ def _run() -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        discard_output()  # its reader has gone (``| head``)
+        discard_output()  # the reader of the pipe has ended (``| head``)
         return EXIT_FAILED
 
 

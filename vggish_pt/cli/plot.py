@@ -1,4 +1,4 @@
-"""``vggish-pt plot``: a picture of a clip."""
+"""``vggish-pt plot``: draw a clip."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from typing import Annotated
 
 import typer
 
+from vggish_pt.cli.options import Hop, Overwrite, Weights
+
 
 def plot(
     file: Annotated[Path, typer.Argument(help="An audio file of at most 600 s.", metavar="FILE", show_default=False)],
     out: Annotated[
         Path | None,
-        typer.Option(help="The picture: .png, .svg or .pdf. Left out: FILE's name with .png, here.", metavar="PATH"),
+        typer.Option(
+            help="Output: a .png, .svg or .pdf file. Default: the name of FILE with .png, in the current folder.",
+            metavar="PATH",
+        ),
     ] = None,
-    weights: Annotated[
-        str,
-        typer.Option(help="'audioset', 'synthetic', a model folder, or a Hub repository user/name.", metavar="NAME"),
-    ] = "audioset",
+    weights: Weights = "audioset",
     layer: Annotated[
         str | None,
-        typer.Option(help="Also draw this layer: conv1 to conv4, fc1, fc2 or fused.", metavar="LAYER"),
+        typer.Option(help="Also draw a layer: conv1 to conv4, fc1, fc2 or fused.", metavar="LAYER"),
     ] = None,
-    hop: Annotated[float, typer.Option(help="Seconds from window to window.", metavar="SECONDS")] = 0.96,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the picture if it exists.")] = False,
+    hop: Hop = 0.96,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw a clip: waveform, log-mel spectrogram and embeddings over time.
 

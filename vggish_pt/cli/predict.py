@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vggish_pt.cli.options import AllowTruncated, BatchSize, Device, Run, Threads
+from vggish_pt.cli.options import (
+    AllowTruncated,
+    BatchSize,
+    Device,
+    Inputs,
+    Overwrite,
+    Quiet,
+    Run,
+    Threads,
+    TrainedHop,
+    TrainedPad,
+)
 from vggish_pt.errors import AudioError, SettingsError, VGGishError
 
 if TYPE_CHECKING:
@@ -22,15 +33,7 @@ if TYPE_CHECKING:
 
 def predict(
     run: Run,
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Audio files, folders (searched to any depth), patterns, manifests and all else that 'vggish-pt "
-            "embed' takes.",
-            metavar="INPUT",
-            show_default=False,
-        ),
-    ],
+    inputs: Inputs,
     out: Annotated[Path, typer.Option(help="What to write: a .csv or .json file.", metavar="PATH")],
     windows: Annotated[bool, typer.Option("--windows", help="Scores of each window, not of each file.")] = False,
     events: Annotated[
@@ -76,26 +79,14 @@ def predict(
             metavar="FOLDER",
         ),
     ] = None,
-    hop: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds from the start of one window to the next, a multiple of 0.01. Left out: as in training.",
-            metavar="SECONDS",
-        ),
-    ] = None,
-    pad: Annotated[
-        str | None,
-        typer.Option(
-            help="What becomes of an incomplete end, as in 'vggish-pt embed'. Left out: as in training.",
-            metavar="short|drop|tail",
-        ),
-    ] = None,
+    hop: TrainedHop = None,
+    pad: TrainedPad = None,
     device: Device = "auto",
     batch_size: BatchSize = None,
     workers: Threads = 1,
     allow_truncated: AllowTruncated = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say what a classifier hears: a row for each file and label, for each window, or for each event.
 

@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vggish_pt.cli.options import Device, Hop, Resampler
+from vggish_pt.cli.options import (
+    WEIGHTS_HELP,
+    AsJson,
+    Device,
+    FoldFrom,
+    Hop,
+    LabelledData,
+    Overwrite,
+    Pad,
+    Quiet,
+    Resampler,
+    Seed,
+    SkipUnreadable,
+)
 from vggish_pt.errors import SettingsError
 from vggish_pt.utils.text import one_line
 
@@ -23,21 +36,11 @@ _LOG_SECONDS = 15.0
 
 
 def probe(
-    data: Annotated[
-        str,
-        typer.Argument(
-            help="A folder with a sub-folder of sounds for each class; or a manifest (CSV, TSV, JSON lines, Parquet) "
-            "with columns path and label, or labels separated by ';', and where you have them fold, group, split, "
-            "start, end.",
-            metavar="DATA",
-            show_default=False,
-        ),
-    ],
+    data: LabelledData,
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            help="'audioset' (the default; Google's, downloaded on first use), 'synthetic' (ships with the package), "
-            "'random', a model folder, or a Hugging Face Hub repository user/name. Can be repeated.",
+            help=f"{WEIGHTS_HELP} 'random' is a network with random weights. Repeatable. Default: audioset.",
             metavar="NAME",
         ),
     ] = None,
@@ -72,16 +75,8 @@ def probe(
         int | None,
         typer.Option(help="Rounds of cross-validation, where the data give no folds; 5 if left out.", metavar="N"),
     ] = None,
-    fold_from: Annotated[
-        str | None,
-        typer.Option(
-            help="A regular expression that finds the fold in a file's name, such as '^(\\d)-' for ESC-50.",
-            metavar="REGEX",
-        ),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Of folds that are drawn, of forests, and of random weights.", metavar="N", min=0)
-    ] = 0,
+    fold_from: FoldFrom = None,
+    seed: Seed = 0,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -93,24 +88,19 @@ def probe(
         Path | None,
         typer.Option(help="Draw the best row's confusion matrix (.png, .svg, .pdf).", metavar="FILE"),
     ] = None,
-    skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be read, instead of failing.")
-    ] = False,
+    skip_unreadable: SkipUnreadable = False,
     hop: Hop = 0.96,
-    pad: Annotated[
-        str,
-        typer.Option(help="What to do with sound that does not fill a window, as in embed.", metavar="short|drop|tail"),
-    ] = "short",
+    pad: Pad = "short",
     resampler: Resampler = "soxr",
     device: Device = "auto",
     workers: Annotated[
         int,
         typer.Option(help="Threads that decode files ahead, and of forests; changes speed only.", min=0, max=256),
     ] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+    as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a probe in FOLDER, and FILE.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table and errors only.")] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Cross-validate simple classifiers on features of labelled sounds: which features tell the classes apart?
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from vggish_pt.cli.options import Overwrite, Quiet
+
 
 def report(
     folder: Annotated[
@@ -31,8 +33,8 @@ def report(
         typer.Option(help="Files on the map; of more, so many are drawn by lot.", metavar="N", min=1, max=20_000),
     ] = 5000,
     seed: Annotated[int, typer.Option(help="Of that, and of the map.", metavar="N", min=0, max=2**32 - 1)] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page if it exists.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a dump's report: counts, durations, failures, throughput, and a map of its files that can be heard.
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from vggish_pt.cli.json_lines import Write, score_writer, write_embeddings
-from vggish_pt.cli.options import Device
+from vggish_pt.cli.options import (
+    LAYERS_HELP,
+    WEIGHTS_HELP,
+    Device,
+    Postprocess,
+    TrainedHop,
+    TrainedPad,
+    TrainedResampler,
+)
 from vggish_pt.errors import AudioError, AudioWarning, SettingsError
 
 if TYPE_CHECKING:
@@ -62,47 +70,21 @@ def stream(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="'audioset' (Google's, downloaded on first use; the default), 'synthetic' (ships with the package), "
-            "a model folder, or a Hugging Face Hub repository user/name.",
+            help=f"{WEIGHTS_HELP} Default: audioset.",
             metavar="NAME",
         ),
     ] = None,
-    hop: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds from the start of one window to the next, a multiple of 0.01; a window has 0.975 s. Left "
-            "out: 0.96, or as the classifier was trained.",
-            metavar="SECONDS",
-        ),
-    ] = None,
-    pad: Annotated[
-        str | None,
-        typer.Option(
-            help="At the end. short: fill up with silence if all was shorter than a window; tail: fill up an "
-            "incomplete end too; drop: fill up nothing. Left out: short, or as the classifier was trained.",
-            metavar="short|drop|tail",
-        ),
-    ] = None,
+    hop: TrainedHop = None,
+    pad: TrainedPad = None,
     layer: Annotated[
         str | None,
         typer.Option(
-            help="Where to read the network: conv1 to conv4, fc1, fc2, embedding (its end; the default), or fused "
-            "(several).",
+            help=f"Layer of the network to write: {LAYERS_HELP}. Default: embedding.",
             metavar="LAYER",
         ),
     ] = None,
-    postprocess: Annotated[
-        str | None,
-        typer.Option(help="pca: whiten and clip to [-2, 2]; uint8: that, in 8 bits.", metavar="pca|uint8"),
-    ] = None,
-    resampler: Annotated[
-        str | None,
-        typer.Option(
-            help="How to get to 16 kHz: soxr (fast), resampy (equal to Google's code) or torchaudio. Left out: soxr, "
-            "or as the classifier was trained.",
-            metavar="NAME",
-        ),
-    ] = None,
+    postprocess: Postprocess = None,
+    resampler: TrainedResampler = None,
     device: Device = "auto",
 ) -> None:
     """Embed sound as it arrives, a line of JSON for each window: its number, start and end in seconds, and embedding.

@@ -37,8 +37,8 @@ Run: TypeAlias = Annotated[
 ]
 
 WEIGHTS_HELP = (
-    "Weights: 'audioset' (Google's, downloaded on first use), 'synthetic' (included in the package), a model folder, or "
-    "a Hugging Face Hub repository user/name."
+    "Weights: 'audioset' (Google's, downloaded on first use), 'synthetic' (included in the package), a model folder, "
+    "or a Hugging Face Hub repository user/name."
 )
 Weights: TypeAlias = Annotated[str, typer.Option(help=WEIGHTS_HELP, metavar="NAME")]
 

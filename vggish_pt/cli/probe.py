@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,14 +25,13 @@ from vggish_pt.cli.options import (
     Seed,
     SkipUnreadable,
 )
+from vggish_pt.cli.progress import Display
 from vggish_pt.errors import SettingsError
 from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
     from vggish_pt.classify.probe import ProbeProgress, ProbeResult
     from vggish_pt.classify.probe.features import FeatureSettings
-
-_LOG_SECONDS = 15.0
 
 
 def probe(
@@ -130,9 +129,9 @@ def probe(
     from vggish_pt.classify.probe import table as probe_table
     from vggish_pt.inference.devices import choose_device
 
-    with _Watch(enabled=not quiet) as watch:
+    with Display(enabled=not quiet) as display:
         if labelled.passed_over:
-            watch.note(f"{labelled.name}: {labelled.passed_over} files whose ending is not one of audio are left out")
+            display.note(f"{labelled.name}: {labelled.passed_over} files whose ending is not one of audio are left out")
         result = run_probe(
             labelled,
             features,
@@ -143,7 +142,7 @@ def probe(
             workers=workers,
             skip_unreadable=skip_unreadable,
             keep=out is not None,
-            watch=watch,
+            watch=partial(_show, display),
         )
     if as_json:
         typer.echo(json.dumps(result.to_dict()))
@@ -155,7 +154,7 @@ def probe(
         probe_table.write_folder(result, out, overwrite=overwrite)
         assert result.fitted is not None
         row = result.fitted.row
-        watch.note(f"saved: {row.features.name}, {row.classifier}, fitted to all {len(result.data)} sounds: {out}")
+        display.note(f"saved: {row.features.name}, {row.classifier}, fitted to all {len(result.data)} sounds: {out}")
     if confusion is not None:
         probe_table.write_confusion(result.best, confusion)
     if result.failures:
@@ -208,54 +207,11 @@ def _print(result: ProbeResult) -> None:
         typer.echo("\n".join(map(one_line, [*probe_table.plain(result), probe_table.summary(result)])))
 
 
-class _Watch:
-    """Shows how far a probe is, on standard error: a bar on a terminal, a line now and then in a log."""
-
-    def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
-        self._last = time.monotonic()
-        self._bar: Any = None
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _Watch:
-        if self._enabled and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def __call__(self, event: ProbeProgress) -> None:
-        if event.kind == "unreadable":
-            self._print(f"vggish-pt: {event.text}")
-        elif event.kind == "features":
-            self._features(event)
-        elif event.row is not None:
-            row = event.row
-            self.note(f"{row.features.name}, {row.classifier}: {row.headline.replace('_', ' ')} {row.mean():.3f}")
-
-    def note(self, line: str) -> None:
-        """Prints a line unless only the table is wanted."""
-        if self._enabled:
-            self._print(line)
-
-    def _features(self, event: ProbeProgress) -> None:
-        if self._bar is not None:
-            if event.name not in self._tasks:
-                self._tasks[event.name] = self._bar.add_task(event.name, total=event.total)
-            self._bar.update(self._tasks[event.name], completed=event.done)
-        elif event.done == event.total or time.monotonic() - self._last >= _LOG_SECONDS:
-            self._last = time.monotonic()
-            self.note(f"{event.name}: {event.done} of {event.total} files")
-
-    def _print(self, line: str) -> None:
-        if self._bar is not None:
-            self._bar.console.print(one_line(line), markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(one_line(line), file=sys.stderr, flush=True)
+def _show(display: Display, event: ProbeProgress) -> None:
+    if event.kind == "unreadable":
+        display.error(event.text)
+    elif event.kind == "features":
+        display.update(event.name, event.done, event.total)
+    elif event.row is not None:
+        row = event.row
+        display.note(f"{row.features.name}, {row.classifier}: {row.headline.replace('_', ' ')} {row.mean():.3f}")

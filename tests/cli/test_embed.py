@@ -97,8 +97,8 @@ def test_every_input_ends_in_the_output_or_the_list_of_failures(
     lines = run.stderr.splitlines()
     for path, reason, _ in failed:
         assert lines.count(f"vggish-pt: {path}: {reason}".replace("\n", "\\n")) == 1
-    assert "1 files passed over, as their endings are not audio" in lines
-    assert "2 files named more than once; each is done once" in lines
+    assert "1 files skipped, because their endings are not those of audio" in lines
+    assert "2 inputs named more than once; each is processed once" in lines
     assert lines[-1].startswith(f"vggish-pt: {len(failed)} failed; clips")
     assert f"{len(good)} files, {table.num_rows} windows" in lines[-2]
     assert sorted(path.name for path in (clips / "made").iterdir()) == ["x.parquet", "x.parquet.errors.csv"]

@@ -122,6 +122,31 @@ def test_memory(memory: Any) -> None:
         sound(lost)
 
 
+def test_hidden_files_are_found_only_if_they_are_named(memory: Any) -> None:
+    for name in ("d/a.wav", "d/._a.wav", "d/.cache/b.wav", ".e/f.wav"):
+        memory.pipe_file(f"/{name}", WAV)
+
+    def found(name: str) -> list[str]:
+        clips = find_clips([name])
+        assert clips.skipped == 0
+        return [item.path for item in clips]
+
+    assert found("memory://d") == found("memory://d/*.wav") == found("memory://d/**") == ["memory://d/a.wav"]
+    assert found("memory://d/._*.wav") == found("memory://d/._a.wav") == ["memory://d/._a.wav"]
+    assert found("memory://.e") == found("memory://.e/*.wav") == ["memory://.e/f.wav"]
+
+
+def test_what_exists_is_no_pattern(memory: Any) -> None:
+    for name in ("[x].wav", "x.wav", "{a,b}.wav", "a.wav", "[y]/c.wav", "y/d.wav"):
+        memory.pipe_file(f"/{name}", WAV)
+    names = ["memory://[x].wav", "memory://{a,b}.wav", "memory://[y]"]
+    assert [item.path for item in find_clips(names)] == [*names[:2], "memory://[y]/c.wav"]
+    memory.rm_file("/[x].wav")
+    assert [item.path for item in find_clips(["memory://[x].wav", "memory://{a,none}.wav"])] == [
+        *("memory://x.wav", "memory://a.wav", "memory://none.wav"),
+    ]
+
+
 def test_kinds_of_inputs_at_addresses(memory: Any, tmp_path: Path) -> None:
     memory.pipe_file("/d/a.wav", WAV)
     memory.pipe_file("/d/m.csv", b"path,start,end,label\na.wav,0.5,1.5,dog\n")
@@ -378,6 +403,17 @@ def test_s3(s3: Any) -> None:
     assert failures(found) == ["s3://bucket/s-001.tar: no such file"]
     for item in found:
         assert np.array_equal(sound(item), EXPECTED[RATE:] if item.start else EXPECTED)
+
+
+def test_s3_objects_with_names_like_patterns(s3: Any) -> None:
+    for name in ("[x].wav", "x.wav", "{y,z}.wav", "*.wav", "._x.wav", "o{0..1}.tar"):
+        s3.pipe_file(f"bucket/p/{name}", tar(("a.wav", WAV)) if name.endswith("tar") else WAV)
+    names = [f"s3://bucket/p/{name}" for name in ("[x].wav", "{y,z}.wav", "*.wav", "o{0..1}.tar")]
+    found = find_clips(names)
+    assert [item.path for item in found] == [*names[:3], f"{names[3]}::a.wav"]
+    assert [item.path for item in find_clips(["s3://bucket/p/?.wav"])] == ["s3://bucket/p/*.wav", "s3://bucket/p/x.wav"]
+    assert "s3://bucket/p/._x.wav" not in [item.path for item in find_clips(["s3://bucket/p/"])]
+    assert found.failures == []
 
 
 def test_s3_errors(s3: Any, quick: None) -> None:

@@ -1,9 +1,9 @@
 from .engines.ray_engine import outcomes_on_ray as outcomes_on_ray
 from .inputs.clips import Clips as Clips
 from .inputs.find import find_clips as find_clips
-from .inputs.manifest import BadRow as BadRow
 from .inputs.manifest import Manifest as Manifest
-from .inputs.manifest import Row as Row
+from .inputs.rows import BadRow as BadRow
+from .inputs.rows import Row as Row
 from .job import EmbedJob as EmbedJob
 from .job import Engine as Engine
 from .job import Result as Result

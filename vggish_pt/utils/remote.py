@@ -40,13 +40,13 @@ _CONNECT_SECONDS, _READ_SECONDS = 20.0, 60.0
 
 def is_address(name: str) -> bool:
     """Return True if a name has the form of an fsspec address, not of a path."""
-    found = _ADDRESS.match(name)
+    found = _ADDRESS.match(name) if "://" in name else None
     return found is not None and found[1].lower() not in _LOCAL
 
 
 def local_path(name: str) -> str:
     """Return a path without a leading ``file://``."""
-    found = _ADDRESS.match(name)
+    found = _ADDRESS.match(name) if "://" in name else None
     return name if found is None or found[1].lower() not in _LOCAL else name[found.end() :]
 
 
@@ -264,6 +264,19 @@ def _listed(address: str, call: Callable[[Any, str], list[str]]) -> list[str]:
     except Exception as error:
         raise AudioError(f"{label}: cannot be listed: {remote_reason(error)}", label) from None
     return sorted(name if "://" in name else f"{scheme}://{name.lstrip('/')}" for name in names)
+
+
+def exists(address: str) -> bool:
+    """Return True if there is a file or folder at an address; False also if the file system cannot tell.
+
+    Raises:
+        AudioError: fsspec does not know the scheme.
+    """
+    fs, path = file_system(address)
+    try:
+        return bool(with_retries(lambda: fs.exists(path)))
+    except Exception:  # listing or opening reports the error
+        return False
 
 
 def is_folder(address: str) -> bool:

@@ -49,7 +49,7 @@ def test_what_leads_to_no_file_is_a_failure() -> None:
         "empty: holds no audio file",
         "bare: holds no audio file",
         "*.wav: matches no audio file",
-        "'': is no name of a file",
+        "'': the name of a file is empty",
         "nothing/**: matches no audio file",
     ]
     assert [error.source for _, error in found.failures] == ["empty", "bare", "*.wav", "''", "nothing/**"]

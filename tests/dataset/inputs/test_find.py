@@ -18,8 +18,7 @@ from audio_files import decode, encode, samples
 
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.inputs import Clips, find_clips, find_inputs
-from vggish_pt.dataset.inputs import table as store
-from vggish_pt.dataset.inputs.find import expand_braces
+from vggish_pt.dataset.inputs.braces import expand_braces
 from vggish_pt.errors import SettingsError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="file names of any bytes")
@@ -90,6 +89,30 @@ def test_a_list(mark: bytes) -> None:
 
 def test_a_list_with_nuls_may_have_line_breaks_in_names() -> None:
     assert paths(find_clips(["-"], stdin=io.BytesIO(b"a\nb.wav\0c.wav\0"))) == ["a\nb.wav", "c.wav"]
+
+
+def test_a_list_with_a_byte_order_mark() -> None:
+    assert paths(find_clips(["-"], stdin=io.BytesIO(b"\xef\xbb\xbfa.wav\nb.wav\n"))) == ["a.wav", "b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "encoding"),
+    [
+        *(("./a.wav\r\n/b.wav\r\n", encoding) for encoding in ("utf-16", "utf-16-le", "utf-16-be")),
+        ("音声/ü.wav\nb.wav\n", "utf-16"),
+    ],
+)
+def test_a_list_in_utf_16_searches_no_folder(lines: str, encoding: str) -> None:
+    put("a.wav")
+    with pytest.raises(SettingsError, match=r"^standard input: the list of paths is in UTF-16; write it in UTF-8$"):
+        find_clips(["-"], stdin=io.BytesIO(lines.encode(encoding)))
+
+
+@posix
+def test_lists_that_resemble_utf_16() -> None:
+    mark = os.fsdecode(b"\xff\xfe.wav")
+    for text, names in ((b"a\0b\0", ["a", "b"]), (b"\xff\xfe.wav\0b.wav\0", [mark, "b.wav"]), (b"a\n", ["a"])):
+        assert paths(find_clips(["-"], stdin=io.BytesIO(text))) == names
 
 
 def test_lists_that_are_none() -> None:
@@ -239,14 +262,13 @@ def test_names_with_braces() -> None:
 # Many
 
 
-def test_many_go_to_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_MAX_IN_MEMORY", 20_000)
+def test_many() -> None:
     rows = [{"path": f"{i % 9000}.wav", "start": i % 3, "n": i % 9000} for i in range(10_000)]
     put("m.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
     found = find_clips(["m.jsonl", "z.wav"])
     expected = {(row["path"], row["start"]): row["n"] for row in rows}
     assert len(found) == len(expected) + 1
-    assert found.store.spilled
+    assert 0 < found.table.nbytes < 25 * len(rows)
     first, second = list(found), list(found)
     assert first == second
     assert [((i.path, i.start), i.columns["n"]) for i in first[:-1]] == list(expected.items())

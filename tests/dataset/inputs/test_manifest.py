@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vggish_pt.dataset.inputs.manifest import MAX_LINE, BadRow, Manifest, Row, is_manifest
+from vggish_pt.dataset.inputs.manifest import MAX_LINE, Manifest, is_manifest
+from vggish_pt.dataset.inputs.rows import BadRow, Row
 from vggish_pt.errors import AudioError, SettingsError
 
 

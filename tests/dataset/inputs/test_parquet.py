@@ -93,7 +93,7 @@ def test_columns_with_names_of_outputs() -> None:
 def test_which_column_holds_the_sound() -> None:
     assert data(write({"noise": column(data=[b"x"] * 25), "audio": column()})) == SOUNDS
     assert data(write({"speech": column()})) == SOUNDS
-    with pytest.raises(SettingsError, match="several columns hold sounds \\(left, right\\)"):
+    with pytest.raises(SettingsError, match="several columns hold audio \\(left, right\\)"):
         write({"left": column(), "right": column()})
     table = pa.table({"cover": column(data=[b"picture"] * 25), "speech": column()})
     info = {"info": {"features": {"cover": {"_type": "Image"}, "speech": {"_type": "Audio"}}}}

@@ -92,6 +92,19 @@ def test_samples() -> None:
     assert failures(found) == []
 
 
+def test_hidden_members() -> None:
+    """macOS adds ``._a.wav`` to each file, between the members of a sample."""
+    found = find(
+        tar(
+            *(("./._a.wav", b"\0\5\x16\7"), ("./a.wav", SOUNDS[0])),
+            *(("./._a.txt", b"\0\5\x16\7"), ("./a.txt", b"dog")),
+            ("./.cache/b.wav", SOUNDS[1]),
+        )
+    )
+    assert [(item.path, dict(item.columns)) for item in found] == [("s.tar::./a.wav", {"txt": "dog"})]
+    assert (failures(found), found.skipped) == ([], 0)
+
+
 def test_texts_that_cannot_be_carried() -> None:
     found = find(
         tar(
@@ -128,7 +141,7 @@ def test_members_of_one_name() -> None:
     found = find(tar(("a.wav", SOUNDS[0]), ("b.wav", SOUNDS[1]), ("a.wav", SOUNDS[2])))
     assert names(found) == ["s.tar::a.wav", "s.tar::b.wav"]
     assert len(found.failures) == 1
-    assert failures(found)[0].endswith("a second member of this name; the first is taken")
+    assert failures(found)[0].endswith("a second member of this name; the first is used")
     assert found.failures[0][0].startswith("s.tar::a.wav@")
 
 
@@ -149,9 +162,9 @@ def test_a_shard_that_is_cut_short() -> None:
     assert failures(found) == [f"s.tar::b.wav: the shard is cut short: 1000 of {len(SOUNDS[1])} bytes"]
     found = find(whole[: block + 100])  # within a header
     assert names(found) == ["s.tar::a.wav"]
-    assert failures(found) == ["s.tar: is cut short: it ends behind its member 1 without an end mark"]
+    assert failures(found) == ["s.tar: is cut short: it ends after its member 1 without an end mark"]
     found = find(whole[:block])  # between members
-    assert failures(found) == ["s.tar: is cut short: it ends behind its member 1 without an end mark"]
+    assert failures(found) == ["s.tar: is cut short: it ends after its member 1 without an end mark"]
 
 
 def test_damage_in_a_header() -> None:
@@ -160,7 +173,7 @@ def test_damage_in_a_header() -> None:
     data[block + 10 : block + 20] = b"\xff" * 10
     found = find(bytes(data))
     assert names(found) == ["s.tar::a.wav"]
-    assert failures(found) == ["s.tar: damaged behind its member 1, or tars joined together; what follows is lost"]
+    assert failures(found) == ["s.tar: damaged after its member 1, or tars joined together; what follows is lost"]
 
 
 def test_tars_joined_together_do_not_lose_the_second_silently() -> None:
@@ -184,12 +197,12 @@ def _lying(name: str, size: bytes, kind: bytes = b"0") -> bytes:
     [
         (_lying("x.wav", b"77777777777"), "s.tar::x.wav: the shard is cut short"),
         (_lying("x.wav", b"\x80" + b"\x7f" * 11), "s.tar::x.wav: the shard is cut short"),
-        (_lying("x.wav", b"\xff" * 11 + b"\x00"), "s.tar: damaged behind its member 2"),  # -256
-        (_lying("x.wav", b"\xff" * 10 + b"\xf0\x00"), "s.tar: damaged behind its member 2"),
-        (_lying("x", b"77777777777", b"L"), "s.tar: damaged behind its member 1"),
-        (_lying("x", b"77777777777", b"x"), "s.tar: damaged behind its member 1"),
-        (_lying("x", b"\xff" * 11 + b"\x00", b"x"), "s.tar: damaged behind its member 1"),
-        (_lying("x", b"77777777777", b"g"), "s.tar: damaged behind its member 1"),
+        (_lying("x.wav", b"\xff" * 11 + b"\x00"), "s.tar: damaged after its member 2"),  # -256
+        (_lying("x.wav", b"\xff" * 10 + b"\xf0\x00"), "s.tar: damaged after its member 2"),
+        (_lying("x", b"77777777777", b"L"), "s.tar: damaged after its member 1"),
+        (_lying("x", b"77777777777", b"x"), "s.tar: damaged after its member 1"),
+        (_lying("x", b"\xff" * 11 + b"\x00", b"x"), "s.tar: damaged after its member 1"),
+        (_lying("x", b"77777777777", b"g"), "s.tar: damaged after its member 1"),
     ],
 )
 def test_lengths_that_lie(header: bytes, reason: str) -> None:
@@ -206,7 +219,7 @@ def test_headers_without_end_before_a_header() -> None:
     chain = (_lying("x", b"%011o" % len(record), b"x") + record.ljust(512, b"\0")) * 3000
     found = find(tar(("a.wav", SOUNDS[0]))[: 512 + -(-len(SOUNDS[0]) // 512) * 512] + chain)
     assert names(found) == ["s.tar::a.wav"]
-    assert failures(found)[0].startswith("s.tar: damaged behind its member 1")
+    assert failures(found)[0].startswith("s.tar: damaged after its member 1")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +241,7 @@ def test_what_is_no_shard(content: bytes, reason: str) -> None:
 @pytest.mark.parametrize("name", ["s.tar.gz", "s.tgz", "s.tar.zst"])
 def test_compressed_shards(name: str) -> None:
     assert failures(find(b"\x1f\x8b", name)) == [
-        f"{name}: is compressed, so that nothing can be read from its middle; unpack it to a plain .tar"
+        f"{name}: is compressed, so that single members cannot be read; unpack it to a plain .tar"
     ]
 
 

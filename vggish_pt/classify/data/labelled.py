@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from vggish_pt.audio import display_name
 from vggish_pt.audio.clip import Clip, path_text
 from vggish_pt.dataset.inputs.files import AUDIO_SUFFIXES, Search, Spelling
-from vggish_pt.dataset.inputs.manifest import BadRow, Manifest, Row, is_manifest
+from vggish_pt.dataset.inputs.manifest import Manifest, is_manifest
+from vggish_pt.dataset.inputs.rows import BadRow, Row
 from vggish_pt.errors import SettingsError
 from vggish_pt.utils.remote import RemoteFile, is_address, redacted, resolve_beside
 

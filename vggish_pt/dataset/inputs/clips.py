@@ -1,44 +1,36 @@
-"""The inputs of a data set, each once and in order."""
+"""Inputs of a data set, each once and in order."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.audio import display_name
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.inputs.files import Spelling
-from vggish_pt.dataset.inputs.table import ClipRow, ClipTable, StoredClip
+from vggish_pt.dataset.inputs.locations import LocalFiles
+from vggish_pt.dataset.inputs.table import ClipTable
 from vggish_pt.errors import AudioError
+from vggish_pt.utils.text import display_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@dataclass(frozen=True)
-class OnDisk:
-    """Files by their own paths."""
-
-    def source(self, kept: ClipRow) -> None:
-        """None: the path is enough."""
-
-
 class Clips:
-    """The inputs of a data set, as :func:`vggish_pt.dataset.inputs.find_clips` finds them.
+    """Inputs of a data set, as :func:`vggish_pt.dataset.find_clips` finds them.
 
-    It can be iterated as often as needed, and gives an :class:`~vggish_pt.audio.clip.Clip` at a time.
+    Iterating yields one :class:`~vggish_pt.audio.Clip` at a time, and can be repeated.
 
     Attributes:
-        failures: each thing named that leads to no input, and the error that says why.
-        skipped: how many files were met in a search whose ending is not one of audio.
-        duplicates: how often an input was met again; each is kept once.
-        columns: names and types of the columns that items carry, a ``pyarrow.Schema``.
-        segments: whether items may be parts of files.
+        failures: each name that leads to no input, with the error that gives the reason.
+        skipped: number of files that a search found and left out, because their endings are not those of audio.
+        duplicates: number of inputs that were named again; each input is kept once.
+        columns: names and types of the columns that clips carry, a ``pyarrow.Schema``.
+        segments: True if clips may be parts of files.
     """
 
     def __init__(self) -> None:
@@ -46,83 +38,78 @@ class Clips:
         self.skipped = 0
         self.duplicates = 0
         self.segments = False
-        self.store = ClipTable()
-        self._repeats: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.table = ClipTable()
+        self._duplicates: NDArray[np.int64] = np.zeros(0, np.int64)  # their rows in the table, ascending
         self._total = 0
 
     @property
     def columns(self) -> pa.Schema:
-        """See the class."""
-        return self.store.columns
+        """Names and types of the columns that clips carry."""
+        return self.table.columns
 
     def __len__(self) -> int:
-        return self._total - len(self._repeats)
+        return self._total - len(self._duplicates)
 
     def __iter__(self) -> Iterator[Clip]:
-        repeats = iter(self._repeats.tolist())
-        skip, index = next(repeats, -1), 0
-        for number, row in enumerate(self.store.rows()):
-            if number == skip:
-                skip = next(repeats, -1)
+        duplicates = iter(self._duplicates.tolist())
+        duplicate, index = next(duplicates, -1), 0
+        for number, (location, row, start, end, columns) in enumerate(self.table.rows()):
+            if number == duplicate:
+                duplicate = next(duplicates, -1)
                 continue
-            yield _item(index, row)
+            yield Clip(row.path, index, location.source(row), start, end, columns)
             index += 1
 
     @property
     def notes(self) -> list[str]:
-        """What a user should hear of files that were left out on purpose."""
-        told = [
-            (self.skipped, "files passed over, as their endings are not audio"),
-            (self.duplicates, "files named more than once; each is done once"),
+        """Messages for the user about files that were left out on purpose."""
+        counts = [
+            (self.skipped, "files skipped, because their endings are not those of audio"),
+            (self.duplicates, "inputs named more than once; each is processed once"),
         ]
-        return [f"{count} {what}" for count, what in told if count]
+        return [f"{count} {what}" for count, what in counts if count]
 
     def fail(self, name: str, reason: str) -> None:
-        """Notes something named that leads to no input."""
+        """Record a name that leads to no input."""
         label = display_name(name)
         self.failures.append((name, AudioError(f"{label}: {reason}", label)))
 
     def finish(self) -> Clips:
-        """Settles types and finds duplicates inputs, once all have been added.
+        """Choose the types of columns and find duplicates, after all inputs were added; return the clips.
 
         Raises:
-            SettingsError: columns of one name and different types.
+            SettingsError: columns of one name have types that cannot be unified.
         """
-        self.store.settle()
-        self._find_repeats()
+        self.table.finish()
+        self._find_duplicates()
         return self
 
-    def _find_repeats(self) -> None:
-        """Two rows are the same input if their keys are, or if they are one file, spelled in two ways."""
-        keys, files, spelling = bytearray(), bytearray(), Spelling()
-        for number, row in enumerate(self.store.rows()):
-            item = _item(0, row)
-            keys += item.key
-            if isinstance(row.place, OnDisk):
-                files += keys[len(files) : 16 * number]  # those before it are told by their keys
-                told = "\0".join(spelling.identity(item.path)).encode("utf-8", "surrogateescape")
-                files += hashlib.blake2b(told, digest_size=16).digest()
+    def _find_duplicates(self) -> None:
+        """Find rows with the key of an earlier row, and rows of a local file of an earlier row in another spelling."""
+        keys, files, spelling = bytearray(), bytearray(), Spelling()  # 16 bytes a row
+        for number, (location, row, start, end, columns) in enumerate(self.table.rows()):
+            keys += Clip(row.path, start=start, end=end, columns=columns).key
+            if isinstance(location, LocalFiles):
+                files += keys[len(files) : 16 * number]  # other kinds of inputs are compared by their keys
+                identity = "\0".join(spelling.identity(row.path)).encode("utf-8", "surrogateescape")
+                files += hashlib.blake2b(identity, digest_size=16).digest()
         self._total = len(keys) // 16
-        again = _again(keys)
+        duplicate = _seen_before(keys)
         if files:
-            again |= _again(files + keys[len(files) :])
-        self._repeats = np.flatnonzero(again)
-        self.duplicates = len(self._repeats)
+            duplicate |= _seen_before(files + keys[len(files) :])
+        self._duplicates = np.flatnonzero(duplicate)
+        self.duplicates = len(self._duplicates)
 
 
-def _item(index: int, row: StoredClip) -> Clip:
-    return Clip(row.kept.path, index, row.place.source(row.kept), row.start, row.end, row.columns)
-
-
-def _again(keys: bytearray) -> NDArray[np.bool_]:
-    """Which keys of 16 bytes stood before already."""
+def _seen_before(keys: bytearray) -> NDArray[np.bool_]:
+    """Return for each key of 16 bytes True if an earlier key is equal: (n,) bool."""
     halves = np.frombuffer(keys, np.uint64)[::2]
     order = np.argsort(halves, kind="stable")
-    alike = halves[order[1:]] == halves[order[:-1]]
-    again = np.zeros(len(halves), bool)
-    seen: set[bytes] = set()  # few: only those of which half a key is that of another
-    for number in np.union1d(order[1:][alike], order[:-1][alike]).tolist():
+    equal = halves[order[1:]] == halves[order[:-1]]
+    duplicate = np.zeros(len(halves), bool)
+    seen: set[bytes] = set()  # only keys whose first half occurs more than once
+    for number in np.union1d(order[1:][equal], order[:-1][equal]).tolist():
         key = bytes(keys[16 * number : 16 * number + 16])
-        again[number] = key in seen
+        duplicate[number] = key in seen
         seen.add(key)
-    return again
+    return duplicate

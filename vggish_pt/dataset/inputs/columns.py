@@ -1,51 +1,58 @@
-"""Columns of tables that come from outside: which may be carried into outputs, and what they hold."""
+"""Columns of the user's tables that are carried into outputs: their names, types and values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from vggish_pt.audio import display_name
 from vggish_pt.errors import SettingsError
+from vggish_pt.utils.text import display_name, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TAKEN = ("window", "embedding", "segment_start", "segment_end")
-"""Names of columns that outputs have; a manifest's own may not have them."""
+"""Names of columns that outputs have, and that no column of a manifest may have."""
 
 MAX_COLUMNS = 1000
 _MAX_TEXT = 1 << 24
-_MAX_BATCH = 1 << 26  # of text, when it is written out
+_MAX_BATCH = 1 << 26  # characters of text that are decoded at a time
 
 
 def open_parquet(file: BinaryIO, name: str) -> tuple[Any, pa.Schema]:
-    """Opens a Parquet file so that little of it is in memory at a time.
+    """Open a Parquet file so that little of it is in memory at a time.
 
-    Texts are read as dictionaries: a long one that is repeated a million times is small in the file and in memory, but
-    not written out; :func:`row_lists` does that bit by bit.
+    Texts are read as dictionaries: a long text that is repeated a million times is small in the file and as a
+    dictionary, but not when it is decoded. :func:`row_lists` decodes a bounded number of rows at a time.
+
+    Args:
+        file: the file.
+        name: name of the file in errors.
+
+    Returns:
+        The ``pyarrow.parquet.ParquetFile`` and its schema.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: the file is no Parquet file, or is damaged.
     """
     import pyarrow.parquet as pq
 
     try:
         metadata = pq.read_metadata(file)
         leaves = [metadata.schema.column(i) for i in range(metadata.num_columns)]
-        # pyarrow reads no texts within lists and structs in this way.
+        # pyarrow cannot read texts within lists and structs as dictionaries.
         texts = [leaf.path for leaf in leaves if leaf.logical_type.type == "STRING" and "." not in leaf.path]
         table = pq.ParquetFile(file, metadata=metadata, read_dictionary=texts, buffer_size=1 << 20, pre_buffer=False)
         return table, table.schema_arrow
-    except Exception as error:  # pyarrow raises many kinds for damage
-        raise SettingsError(f"{name}: no Parquet file, or a damaged one ({one_line(error)})") from None
+    except Exception as error:  # pyarrow raises errors of many types for damaged files
+        raise SettingsError(f"{name}: no Parquet file, or a damaged one ({first_line(error)})") from None
 
 
 def row_lists(batch: pa.RecordBatch) -> Iterator[dict[str, list[Any]]]:
-    """The values of a batch of :func:`open_parquet` by column name, as few rows at a time as memory asks for.
+    """Yield the values of a batch of :func:`open_parquet` by column name, at most 64 MiB of text at a time.
 
     Raises:
-        ValueError: a text that is too long.
+        ValueError: a text is longer than 16 MiB.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -66,14 +73,14 @@ def row_lists(batch: pa.RecordBatch) -> Iterator[dict[str, list[Any]]]:
 
 
 def check_carried(name: str, carried: Iterable[str]) -> list[str]:
-    """Checks columns that are to be carried into outputs.
+    """Check the names of columns to carry into outputs, and return them.
 
     Args:
-        name: how errors call the table.
-        carried: their names.
+        name: name of the table in errors.
+        carried: names of the columns.
 
     Raises:
-        SettingsError: a column has a name that outputs use, none, or one that another has.
+        SettingsError: a name is empty, used by outputs, or used twice.
     """
     columns = list(carried)
     for column in columns:
@@ -90,7 +97,7 @@ def check_carried(name: str, carried: Iterable[str]) -> list[str]:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column's type is text."""
+    """Return True if a column's type is text."""
     import pyarrow as pa
 
     kind = plain_type(kind)
@@ -99,7 +106,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether a column's type is of numbers, or of nothing but nulls."""
+    """Return True if a column holds numbers, or only nulls."""
     import pyarrow as pa
 
     kind = plain_type(kind)
@@ -108,7 +115,7 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type of a column's values, not of how they are stored (dictionaries, extensions, names of list items)."""
+    """Return the type of a column's values without their storage: dictionaries, extensions, names of list items."""
     import pyarrow as pa
 
     while True:
@@ -124,6 +131,42 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
             return kind
 
 
-def one_line(error: BaseException) -> str:
-    """What an error of a library says, in short."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def unify_schemas(schemas: list[pa.Schema], name: str) -> pa.Schema:
+    """Return one schema for all columns, with types that hold the values of each.
+
+    Args:
+        schemas: names and types of the columns.
+        name: name of the table in errors.
+
+    Raises:
+        SettingsError: no type holds the values of a column.
+    """
+    import pyarrow as pa
+
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive") if schemas else pa.schema([])
+    except pa.ArrowException as error:
+        problem = f"a column's values are of different types ({first_line(error)})"
+        raise SettingsError(f"{name}: {problem}; write them in one type") from None
+
+
+def storable_type(field: pa.Field) -> pa.DataType:
+    """Return the type in which outputs store a column: its own, but text if all values are null.
+
+    Raises:
+        SettingsError: the column holds structs without fields.
+    """
+    import pyarrow as pa
+
+    def storable(kind: pa.DataType) -> pa.DataType:
+        if pa.types.is_null(kind):
+            return pa.string()
+        if pa.types.is_list(kind):
+            return pa.list_(storable(kind.value_type))
+        if pa.types.is_struct(kind):
+            if not kind.num_fields:
+                raise SettingsError(f"the column {field.name!r} holds empty objects, which cannot be carried")
+            return pa.struct([pa.field(part.name, storable(part.type)) for part in kind])
+        return kind
+
+    return storable(field.type)

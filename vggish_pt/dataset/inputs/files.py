@@ -1,4 +1,4 @@
-"""Folders, patterns and names on a disk → the audio files that they mean."""
+"""Search for audio files on a disk, by names, folders and glob patterns."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vggish_pt.audio import display_name
 from vggish_pt.errors import AudioError
+from vggish_pt.utils.text import display_name
 
 AUDIO_SUFFIXES = frozenset(
     f".{ending}"
@@ -20,18 +20,18 @@ AUDIO_SUFFIXES = frozenset(
         *("mpg", "tta", "webm", "wma", "wmv", "wv"),
     )
 )
-"""File name endings that count as audio when a folder is searched. A file that is named itself is always tried."""
+"""Endings of file names that a search takes for audio. A file that the user names is used whatever its ending."""
 
 
 @dataclass
 class Inputs:
-    """What was found.
+    """Audio files that a search found.
 
     Attributes:
-        files: paths, in the order of the inputs; within a folder or pattern sorted by name.
-        failures: each input that leads to no file, and the error that says why.
-        skipped: how many files were met in a search whose ending is not one of audio.
-        duplicates: how often a file was met again; each is kept once.
+        files: paths, in the order of the names; within a folder or pattern sorted by name.
+        failures: each name that leads to no file, with the error that gives the reason.
+        skipped: number of files that the search left out, because their endings are not those of audio.
+        duplicates: number of files that were found again; each file is kept once.
     """
 
     files: list[str] = field(default_factory=list)
@@ -41,18 +41,19 @@ class Inputs:
 
 
 def find_inputs(named: Iterable[str]) -> Inputs:
-    """Finds the audio files behind files, folders and glob patterns.
+    """Find the audio files that names, folders and glob patterns stand for.
 
-    Folders are searched to any depth, links to folders too, hidden files and folders left out. A pattern means what it
-    matches, folders among it searched, as if a shell had expanded it; with ``**`` it says itself how deep to go. Where
-    a pattern does not end in a file name ending of its own, only endings of audio count.
+    Folders are searched to any depth, and links to folders are followed; hidden files and folders are left out. A
+    pattern stands for its matches, as if a shell had expanded it, and matching folders are searched, unless the pattern
+    contains ``**``. If a pattern does not end in a literal ending (``*.xyz``), only files with endings of audio are
+    used.
 
     Args:
-        named: what the user named.
+        named: paths of files and folders, and patterns.
     """
     found, spelling, seen = Inputs(), Spelling(), set[tuple[str, str]]()
 
-    def take(path: str) -> None:
+    def add(path: str) -> None:
         identity = spelling.identity(path)
         if identity in seen:
             found.duplicates += 1
@@ -60,7 +61,7 @@ def find_inputs(named: Iterable[str]) -> Inputs:
             seen.add(identity)
             found.files.append(path)
 
-    search = Search(take, lambda name, error: found.failures.append((name, error)))
+    search = Search(add, lambda name, error: found.failures.append((name, error)))
     for name in named:
         search.add(name)
     found.skipped = search.skipped
@@ -68,75 +69,75 @@ def find_inputs(named: Iterable[str]) -> Inputs:
 
 
 class Search:
-    """Goes through what was named, in order.
+    """Search through names in their order.
 
     Args:
-        take: is called with each path found.
-        fail: is called with each name that leads nowhere, and the error that says why.
+        on_file: called with each path found.
+        on_failure: called with each name that leads to no file, and the error that gives the reason.
 
     Attributes:
-        skipped: how many files were met in a search whose ending is not one of audio.
+        skipped: number of files that the search left out, because their endings are not those of audio.
     """
 
-    def __init__(self, take: Callable[[str], None], fail: Callable[[str, AudioError], None]) -> None:
+    def __init__(self, on_file: Callable[[str], None], on_failure: Callable[[str, AudioError], None]) -> None:
         self.skipped = 0
         self._found = 0  # paths and failures
-        self._take_path = take
-        self._fail_name = fail
+        self._on_file = on_file
+        self._on_failure = on_failure
 
     def add(self, name: str) -> None:
-        """Takes a file, or searches a folder or pattern."""
+        """Add a file, or search a folder or pattern."""
         before = self._found
         if os.path.isdir(name):  # noqa: PTH112 (Path takes '' for the current folder, and raises on over-long names)
-            self._take_folder(name)
-            what = "holds no audio file"
+            self._add_folder(name)
+            reason = "holds no audio file"
         elif glob.has_magic(name) and not os.path.lexists(name):
-            self._take_pattern(name)
-            what = "matches no audio file"
+            self._add_pattern(name)
+            reason = "matches no audio file"
         elif name:
-            self._take(name)
+            self._add_file(name)
             return
         else:
-            what = "is no name of a file"
+            reason = "the name of a file is empty"
         if self._found == before:
-            self._fail(name, what)
+            self._fail(name, reason)
 
-    def _take(self, path: str) -> None:
+    def _add_file(self, path: str) -> None:
         self._found += 1
-        self._take_path(path)
+        self._on_file(path)
 
-    def _take_audio(self, path: str) -> None:
+    def _add_audio(self, path: str) -> None:
         if Path(path).suffix.lower() in AUDIO_SUFFIXES:
-            self._take(path)
+            self._add_file(path)
         else:
             self.skipped += 1
 
-    def _take_pattern(self, pattern: str) -> None:
+    def _add_pattern(self, pattern: str) -> None:
         ending = Path(pattern).suffix
-        take = self._take if ending and not glob.has_magic(ending) else self._take_audio
+        add = self._add_file if ending and not glob.has_magic(ending) else self._add_audio
         parts = Path(pattern).parts
         if "**" not in parts:
             for match in sorted(glob.glob(pattern)):  # noqa: PTH207 (absolute patterns too)
                 if os.path.isdir(match):  # noqa: PTH112
-                    self._take_folder(match)
+                    self._add_folder(match)
                 else:
-                    take(match)
+                    add(match)
             return
-        # Not left to glob, which follows every link again and again: with a few in circles, for ever.
+        # glob would follow links in circles again and again.
         deep = parts.index("**")
         top = os.path.join(*parts[:deep]) if deep else ""  # noqa: PTH118
         for folder in sorted(glob.glob(top)) if top else [""]:  # noqa: PTH207
             for path in self._search(folder):
                 if _matches(Path(path).parts[len(Path(folder).parts) :], parts[deep:]):
-                    take(path)
+                    add(path)
 
-    def _take_folder(self, folder: str) -> None:
+    def _add_folder(self, folder: str) -> None:
         for path in self._search(folder):
-            self._take_audio(path)
+            self._add_audio(path)
 
     def _search(self, folder: str) -> Iterator[str]:
-        """All files in a folder, at any depth, that are not hidden; spelled as the folder is."""
-        entered: set[str] = set()  # real paths, as links may lead in circles
+        """Yield the files of a folder, at any depth, that are not hidden; paths begin with ``folder`` as given."""
+        entered: set[str] = set()  # real paths, since links may lead in circles
         for parent, folders, files in os.walk(folder or ".", onerror=self._unreadable, followlinks=True):
             real = os.path.realpath(parent)
             if real in entered:
@@ -154,20 +155,20 @@ class Search:
     def _fail(self, name: str, reason: str) -> None:
         self._found += 1
         label = display_name(name)
-        self._fail_name(name, AudioError(f"{label}: {reason}", label))
+        self._on_failure(name, AudioError(f"{label}: {reason}", label))
 
 
 class Spelling:
-    """Tells which paths are one file, however they are spelled: those of one folder and one name.
+    """Identity of files whose paths are spelled differently (``a.wav``, ``./a.wav``).
 
-    Links to files are kept apart: they may stand for labels.
+    Links to folders are resolved. Links to files are not: their names may stand for labels.
     """
 
     def __init__(self) -> None:
         self._real: dict[str, str] = {}
 
     def identity(self, path: str) -> tuple[str, str]:
-        """What two paths of one file have in common."""
+        """Return the resolved folder and the name of a file: equal for all paths of one file."""
         parent, name = os.path.split(path)
         if parent not in self._real:
             self._real[parent] = os.path.realpath(parent)
@@ -179,7 +180,7 @@ def _visible(names: Iterable[str]) -> Iterator[str]:
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path matches a pattern, part by part; ``**`` stands for any number of parts."""
+    """Return True if a path matches a pattern, part by part; ``**`` stands for any number of parts."""
     if not pattern:
         return not parts
     if pattern[0] == "**":

@@ -1,85 +1,57 @@
-"""From what was named, on a command line say, to the inputs that it means."""
+"""Find the inputs that names stand for: files, folders, patterns, lists, manifests, shards and addresses."""
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import BinaryIO
 
-from vggish_pt.audio import display_name
-from vggish_pt.audio.clip import Opener
-from vggish_pt.dataset.inputs.clips import Clips, OnDisk
+from vggish_pt.dataset.inputs.braces import expand_braces, has_braces
+from vggish_pt.dataset.inputs.clips import Clips
 from vggish_pt.dataset.inputs.columns import open_parquet
 from vggish_pt.dataset.inputs.files import AUDIO_SUFFIXES, Search
-from vggish_pt.dataset.inputs.manifest import BadRow, Manifest, is_manifest, open_file
+from vggish_pt.dataset.inputs.locations import LocalFiles, ManifestFiles, RemoteFiles, open_file
+from vggish_pt.dataset.inputs.manifest import Manifest, is_manifest
+from vggish_pt.dataset.inputs.path_list import MAX_PATH, read_path_list
+from vggish_pt.dataset.inputs.rows import BadRow
 from vggish_pt.dataset.inputs.table import ClipRow, Group
-from vggish_pt.dataset.inputs.tar import NO_MIDDLE, add_shard, is_compressed, is_shard
-from vggish_pt.errors import AudioError, SettingsError
-from vggish_pt.utils.remote import (
-    RemoteFile,
-    file_system,
-    is_address,
-    is_folder,
-    local_path,
-    match,
-    redacted,
-    resolve_beside,
-    search,
-)
-
-_MAX_PATH = 1 << 16
-_MAX_BRACES = 1_000_000
-_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{},]*(?:,[^{},]*)+)\}")
-
-
-@dataclass(frozen=True)
-class _Away:
-    """Files at addresses."""
-
-    def source(self, kept: ClipRow) -> Opener:
-        return RemoteFile(kept.where or kept.path)
-
-
-@dataclass(frozen=True)
-class _Beside:
-    """Files that a manifest names."""
-
-    manifest: str
-
-    def source(self, kept: ClipRow) -> str | Opener:
-        found = resolve_beside(self.manifest, kept.where or kept.path)
-        return RemoteFile(found) if is_address(found) else found
+from vggish_pt.dataset.inputs.tar import COMPRESSED_REASON, add_shard, is_compressed, is_shard
+from vggish_pt.errors import AudioError
+from vggish_pt.utils.remote import exists, file_system, is_address, is_folder, local_path, match, redacted, search
+from vggish_pt.utils.text import display_name
 
 
 def find_clips(named: Iterable[str], *, stdin: BinaryIO | None = None) -> Clips:
-    """Finds the inputs behind all that can be named.
+    """Find the inputs that names stand for.
 
-    - A file, folder or pattern: as :func:`find_inputs` takes it.
-    - An address that fsspec knows (``s3://bucket/a.wav``, ``https://…``): a file, a folder, or a pattern.
-    - ``-``: paths and addresses on standard input, one a line, or with NULs between them.
+    A name is one of:
+
+    - A file, folder or pattern, as for :func:`vggish_pt.dataset.inputs.find_inputs`.
+    - An address that fsspec knows (``s3://bucket/a.wav``, ``https://…``) of a file or folder, or a pattern.
+    - ``-``: a list of paths and addresses on standard input, one on each line, or separated by NULs.
     - A manifest (``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.parquet``): a table with a column ``path``, relative
-      to the manifest's folder; ``start`` and ``end``, in seconds, name a part of the file; other columns are carried.
-    - A ``.tar``, as WebDataset writes it: its audio members, called ``shard.tar::member``. The texts of the same key
-      (``.json``, ``.cls``, ``.txt``) are carried.
-    - A ``.parquet`` with sound in it, as the Hub's ``datasets`` stores it: its rows, called ``file.parquet::name``
-      where each has a name of its own, else ``file.parquet::0`` and so on. Other columns are carried, with ``source_``
-      before names that outputs have themselves.
+      to the manifest's folder. The columns ``start`` and ``end``, in seconds, select a part of the file; other columns
+      are carried.
+    - A ``.tar``, as WebDataset writes it: its audio members, with paths ``shard.tar::member``. Texts of the same key
+      (``.json``, ``.cls``, ``.txt``) are carried as columns.
+    - A ``.parquet`` with a column of audio, as the Hub's ``datasets`` stores it: its rows, with paths
+      ``file.parquet::name`` if each row has a name of its own, else ``file.parquet::0`` and so on. Other columns are
+      carried, with the prefix ``source_`` if outputs have a column of that name.
 
-    ``shard-{0000..0009}.tar`` and ``{a,b}.wav`` stand for several names. What is named twice is kept once, if its
-    part and what it carries are the same too.
+    ``shard-{0000..0009}.tar`` and ``{a,b}.wav`` stand for several names. A file or address that exists under the very
+    name is never taken for a pattern. Inputs that are named again with the same part and columns are kept once.
 
     Args:
-        named: what the user named.
-        stdin: where to read what ``-`` stands for; None for standard input.
+        named: the names.
+        stdin: list to read for ``-``; None for standard input.
 
     Raises:
-        MissingDependencyError: addresses of a kind whose library is not installed.
-        SettingsError: a manifest that is none, or columns that cannot be carried.
+        MissingDependencyError: the library for an address is not installed.
+        SettingsError: a manifest or list cannot be read, or its columns cannot be carried.
     """
     finder = _Finder(stdin)
     for name in named:
@@ -89,122 +61,131 @@ def find_clips(named: Iterable[str], *, stdin: BinaryIO | None = None) -> Clips:
 
 class _Finder:
     def __init__(self, stdin: BinaryIO | None) -> None:
-        self._items = Clips()
+        self._clips = Clips()
         self._stdin = stdin
-        self._files = self._items.store.group()
-        self._shards = self._items.store.group()
-        self._search = Search(self._take, lambda name, error: self._items.failures.append((name, error)))
+        self._files = self._clips.table.group()
+        self._shards = self._clips.table.group()
+        self._search = Search(self._add_file, lambda name, error: self._clips.failures.append((name, error)))
         self._known_schemes: set[str] = set()
 
     def finish(self) -> Clips:
-        self._items.skipped += self._search.skipped
-        return self._items.finish()
+        self._clips.skipped += self._search.skipped
+        return self._clips.finish()
 
     def add(self, name: str) -> None:
         if name == "-":
             self._add_list()
             return
-        for one in self._expanded(name):
-            if is_address(one) and not os.path.lexists(one):
-                self._add_address(one)
+        for expanded in self._expand(name):
+            if is_address(expanded) and not os.path.lexists(expanded):
+                self._add_address(expanded)
             else:
-                self._search.add(local_path(one))
+                self._search.add(local_path(expanded))
 
-    def _expanded(self, name: str) -> Iterator[str]:
-        if os.path.lexists(name) or not _BRACES.search(name):
+    def _expand(self, name: str) -> Iterator[str]:
+        if not has_braces(name) or os.path.lexists(name) or (is_address(name) and self._exists(name)):
             return iter((name,))
         return expand_braces(name)
 
+    def _exists(self, address: str) -> bool:
+        try:
+            return exists(address)
+        except AudioError:  # adding the address reports the error
+            return False
+
     def _add_list(self) -> None:
-        stdin = self._stdin or sys.stdin.buffer
         count = 0
-        for line in _listed(stdin):
+        for line in read_path_list(self._stdin or sys.stdin.buffer, "standard input"):
             count += 1
             name = os.fsdecode(line)
-            if len(line) > _MAX_PATH or "\0" in name:
-                self._items.fail(f"standard input, path {count}", "is no path")
+            if len(line) > MAX_PATH or "\0" in name:
+                self._clips.fail(f"standard input, path {count}", "is no path")
             elif is_address(name):
-                self._add_address(name, guess=False)
+                self._add_address(name, literal=True)
             elif os.path.isdir(name):  # noqa: PTH112
                 self._search.add(name)
             else:
-                self._take(name)
+                self._add_file(name)
         if not count:
-            self._items.fail("-", "no path on standard input")
+            self._clips.fail("-", "no path on standard input")
 
-    def _take(self, path: str) -> None:
-        """A file that was found or named: of any kind."""
+    def _add_file(self, path: str) -> None:
+        """Add a local file of any kind: audio, manifest, shard or Parquet."""
         if not self._add_container(path):
-            self._files.at(OnDisk()).add(ClipRow(path))
+            self._files.at(LocalFiles()).add(ClipRow(path))
 
-    def _add_address(self, address: str, *, guess: bool = True) -> None:
-        """Takes an address; ``guess`` says whether it may be a pattern, or a folder without a slash at its end."""
+    def _add_address(self, address: str, *, literal: bool = False) -> None:
+        """Add an address; a literal one is no pattern, and is a folder only if it ends in a slash."""
         label = redacted(address)
         try:
             self._check_scheme(address)
             plain = address.partition("?")[0] if address.startswith("http") else address
-            if guess and glob.has_magic(plain):
-                self._add_found(label, match(address), suffix=PurePath(plain).suffix, what="matches no audio file")
+            if not literal and glob.has_magic(plain) and not exists(address):
+                self._add_found(address, match(address), ending=PurePath(plain).suffix, reason="matches no audio file")
             elif self._add_container(address):
                 return
-            elif address.endswith("/") or (guess and is_folder(address)):
-                self._add_found(label, search(address), suffix="", what="holds no audio file")
+            elif address.endswith("/") or (not literal and is_folder(address)):
+                self._add_found(address, search(address), ending="", reason="holds no audio file")
             else:
                 self._add_remote_file(address)
         except AudioError as error:
-            self._items.failures.append((label, error))
+            self._clips.failures.append((label, error))
 
-    def _add_found(self, label: str, addresses: list[str], *, suffix: str, what: str) -> None:
-        everything = bool(suffix) and not glob.has_magic(suffix)
+    def _add_found(self, named: str, addresses: list[str], *, ending: str, reason: str) -> None:
+        """Add the files of a folder or pattern, as :class:`Search` does on a disk: hidden ones are left out."""
+        any_ending = bool(ending) and not glob.has_magic(ending)
         found = 0
         for address in addresses:
-            if not everything and PurePath(address).suffix.lower() not in AUDIO_SUFFIXES:
-                self._items.skipped += 1
+            if _is_hidden(address, named):
+                continue
+            if not any_ending and PurePath(address).suffix.lower() not in AUDIO_SUFFIXES:
+                self._clips.skipped += 1
                 continue
             found += 1
             if not self._add_container(address):
                 self._add_remote_file(address)
         if not found:
-            self._items.fail(label, what)
+            self._clips.fail(redacted(named), reason)
 
     def _add_remote_file(self, address: str) -> None:
         label = redacted(address)
-        self._files.at(_Away()).add(ClipRow(label, None if label == address else address))
+        self._files.at(RemoteFiles()).add(ClipRow(label, None if label == address else address))
 
     def _add_container(self, name: str) -> bool:
-        """Adds what a file stands for that is no audio itself; whether it is such a one."""
+        """Add the inputs of a manifest, shard or Parquet file; return False for other files."""
         label = redacted(name)
         try:
             if is_shard(name):
                 self._shards.name = display_name(label)
-                self._items.skipped += add_shard(name, self._shards, self._items.fail)
+                self._clips.skipped += add_shard(name, self._shards, self._clips.fail)
             elif is_compressed(name):
-                self._items.fail(label, NO_MIDDLE)
+                self._clips.fail(label, COMPRESSED_REASON)
             elif is_manifest(name):
                 self._add_table(name)
             else:
                 return False
         except AudioError as error:
-            self._items.failures.append((label, error))
+            self._clips.failures.append((label, error))
         return True
 
     def _add_table(self, name: str) -> None:
         if name.partition("?")[0].lower().endswith(".parquet"):
-            from vggish_pt.dataset.inputs.parquet import add_sounds, sound_column
+            from vggish_pt.dataset.inputs.parquet import add_audio_rows, audio_column
 
+            label = display_name(redacted(name))
             with open_file(name) as file:
-                column = sound_column(open_parquet(file, display_name(redacted(name)))[1], display_name(redacted(name)))
+                column = audio_column(open_parquet(file, label)[1], label)
             if column is not None:
-                add_sounds(name, column, self._items)
+                add_audio_rows(name, column, self._clips)
                 return
         with Manifest(name) as manifest:
-            group = self._items.store.group(manifest.schema, manifest.name).at(_Beside(name))
+            group = self._clips.table.group(manifest.schema, manifest.name).at(ManifestFiles(name))
             self._add_rows(manifest, group)
 
     def _add_rows(self, manifest: Manifest, group: Group) -> None:
         for row in manifest.rows():
             if isinstance(row, BadRow):
-                self._items.fail(f"{manifest.name}:{row.line}", row.reason)
+                self._clips.fail(f"{manifest.name}:{row.line}", row.reason)
                 continue
             label = row.path
             if is_address(row.path):
@@ -212,11 +193,11 @@ class _Finder:
                 try:
                     self._check_scheme(row.path)
                 except AudioError as error:
-                    self._items.fail(f"{manifest.name}:{row.line}", str(error))
+                    self._clips.fail(f"{manifest.name}:{row.line}", str(error))
                     continue
-            where = None if label == row.path else row.path
-            group.add(ClipRow(label, where), row.start, row.end, row.columns)
-        self._items.segments |= manifest.segments
+            address = None if label == row.path else row.path
+            group.add(ClipRow(label, address), row.start, row.end, row.columns)
+        self._clips.segments |= manifest.segments
 
     def _check_scheme(self, address: str) -> None:
         scheme = address[: address.index(":")]
@@ -225,57 +206,8 @@ class _Finder:
             self._known_schemes.add(scheme)
 
 
-def expand_braces(name: str) -> Iterator[str]:
-    """The names that a pattern with braces stands for: ``{000..012}`` counts, ``{a,b}`` lists.
-
-    Raises:
-        SettingsError: they are too many.
-    """
-    parts: list[list[str] | range] = []
-    widths: list[int] = []
-    fixed: list[str] = []
-    at, count = 0, 1
-    for found in _BRACES.finditer(name):
-        fixed.append(name[at : found.start()])
-        at = found.end()
-        if found[3] is not None:
-            parts.append(found[3].split(","))
-            widths.append(0)
-        else:
-            first, last = int(found[1][:18]), int(found[2][:18])
-            parts.append(range(first, last + 1) if first <= last else range(first, last - 1, -1))
-            padded = any(len(digits) > 1 and digits.startswith("0") for digits in (found[1], found[2]))
-            widths.append(max(len(found[1]), len(found[2])) if padded else 0)
-        count *= len(parts[-1])
-        if count > _MAX_BRACES:
-            raise SettingsError(f"{display_name(name)}: its braces stand for more than {_MAX_BRACES} names")
-
-    def fill(index: int) -> Iterator[str]:
-        if index == len(parts):
-            yield name[at:]
-            return
-        for value in parts[index]:
-            for rest in fill(index + 1):
-                yield f"{fixed[index]}{str(value).zfill(widths[index])}{rest}"
-
-    return fill(0)
-
-
-def _listed(file: BinaryIO) -> Iterator[bytes]:
-    """Paths in a file: one a line or, if there is a NUL within the length of a path, with NULs between them."""
-    rest = file.read(_MAX_PATH)
-    nul = b"\0" in rest
-    mark = b"\0" if nul else b"\n"
-    while True:
-        *lines, rest = rest.split(mark)
-        for line in lines:
-            line = line if nul else line.removesuffix(b"\r")
-            if line:
-                yield line
-        more = file.read(1 << 16)
-        if not more:
-            break
-        rest += more
-    rest = rest if nul else rest.removesuffix(b"\r")
-    if rest:
-        yield rest
+def _is_hidden(address: str, named: str) -> bool:
+    """Return True if a part of a found address begins with a full stop, and the user did not name such a part."""
+    allowed = [part for part in named.split("/") if part.startswith(".")]
+    hidden = (part for part in address.split("/") if part.startswith("."))
+    return any(not any(fnmatch.fnmatchcase(part, pattern) for pattern in allowed) for part in hidden)

@@ -1,7 +1,6 @@
-"""Parquet with sound in it, as the Hub's ``datasets`` stores it: a column of structs of ``bytes`` and ``path``.
+"""Reader of Parquet files that contain audio, as the Hub's ``datasets`` stores it: structs of ``bytes`` and ``path``.
 
-The sound is read when it is wanted, a few rows at a time, and in order at no more cost than once; the other columns are
-carried along.
+Audio is read when a clip is opened. Reading clips in order reads each row group once. Other columns are carried.
 """
 
 from __future__ import annotations
@@ -17,40 +16,39 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from vggish_pt.audio import display_name
 from vggish_pt.dataset.inputs.clips import Clips
 from vggish_pt.dataset.inputs.columns import (
     MAX_COLUMNS,
     TAKEN,
     check_carried,
     is_text,
-    one_line,
     open_parquet,
     plain_type,
     row_lists,
 )
-from vggish_pt.dataset.inputs.manifest import open_file
+from vggish_pt.dataset.inputs.locations import open_file
 from vggish_pt.dataset.inputs.table import ClipRow, Group
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.utils.remote import is_address, local_path, redacted
+from vggish_pt.utils.text import display_name, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SOUND_ROWS = 1  # read at a time: one long sound that a dictionary repeats would fill any memory
+_AUDIO_ROWS = 1  # rows read at a time: a dictionary may repeat one long recording in each
 _ROWS = 64
 _OPEN_READERS = 4
 
 
 @dataclass(frozen=True)
-class Sound:
-    """A sound in a Parquet file; an :class:`~vggish_pt.audio.clip.Opener`.
+class ParquetAudio:
+    """Audio file in a row of a Parquet file; an :class:`~vggish_pt.audio.clip.Opener`.
 
     Attributes:
-        file: path or address of the Parquet.
-        column: the column of structs.
-        group: its row group.
-        row: its row there.
+        file: path or address of the Parquet file.
+        column: name of the column of structs.
+        group: number of the row group.
+        row: number of the row in the group.
     """
 
     file: str = field(repr=False)
@@ -60,39 +58,46 @@ class Sound:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The file; see :class:`~vggish_pt.audio.clip.Opener`."""
+        """Open the audio file, as :meth:`vggish_pt.audio.clip.Opener.open`."""
         with io.BytesIO(self.fetch()) as file:
             yield file
 
     def fetch(self) -> bytes:
-        """Its bytes. Whoever shares sounds among processes does well to fetch them first: in order, each is read once.
+        """Return the bytes of the audio file.
+
+        Rows that are fetched in order, in one process, are read once each. Before sending rows to several processes,
+        fetch their bytes.
 
         Raises:
-            AudioError: they cannot be had.
+            AudioError: the Parquet file cannot be read, or the row holds no bytes.
         """
         label = display_name(redacted(self.file))
-        data = _readers.take(self)
+        data = _readers.read(self)
         if data is None:
             raise AudioError(f"{label}: row {self.row} of row group {self.group} holds no bytes of audio", label)
         return data
 
 
 class _Reader:
-    """Reads a column of a row group from its start, going on where it was."""
+    """Sequential reader of the audio column in one row group."""
 
-    def __init__(self, sound: Sound) -> None:
-        self._file = open_file(sound.file)
+    def __init__(self, audio: ParquetAudio) -> None:
+        self._file = open_file(audio.file)
         try:
-            table, _ = open_parquet(self._file, display_name(redacted(sound.file)))
-            self._batches = table.iter_batches(_SOUND_ROWS, [sound.group], [f"{sound.column}.bytes"], use_threads=False)
+            table, _ = open_parquet(self._file, display_name(redacted(audio.file)))
+            self._batches = table.iter_batches(_AUDIO_ROWS, [audio.group], [f"{audio.column}.bytes"], use_threads=False)
         except BaseException:
             self._file.close()
             raise
         self._start = 0
         self._values: Any = None
 
-    def take(self, row: int) -> bytes | None:
-        """The bytes of a row; a LookupError if it was passed."""
+    def read(self, row: int) -> bytes | None:
+        """Return the bytes of a row.
+
+        Raises:
+            LookupError: the reader is behind this row already.
+        """
         if row < self._start:
             raise LookupError
         while self._values is None or row >= self._start + len(self._values):
@@ -105,126 +110,126 @@ class _Reader:
         return value
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
 
 class _Readers:
-    """The last few readers of this process, as neighbours are mostly wanted one after the other."""
+    """Cache of the last few readers of this process, since rows are mostly read in order."""
 
     def __init__(self) -> None:
-        self.forget()
+        self.clear()
 
-    def forget(self) -> None:
-        """Starts afresh: after a fork, as files that the parent opened are read from where it is."""
+    def clear(self) -> None:
+        """Forget all readers: after a fork, parent and child would share the positions of open files."""
         self._lock = threading.Lock()
         self._open: OrderedDict[tuple[object, ...], _Reader] = OrderedDict()
 
-    def take(self, sound: Sound) -> bytes | None:
-        """The bytes of a sound; None if there are none."""
-        key = (_identity(sound.file), sound.column, sound.group)
-        label = display_name(redacted(sound.file))
+    def read(self, audio: ParquetAudio) -> bytes | None:
+        """Return the bytes of a row; None if it holds none."""
+        key = (_version(audio.file), audio.column, audio.group)
+        label = display_name(redacted(audio.file))
         with self._lock:
             reader = self._open.pop(key, None)
             try:
                 if reader is not None:
                     try:
-                        return self._keep(key, reader, sound.row)
+                        return self._read(key, reader, audio.row)
                     except LookupError:
                         reader.close()
-                return self._keep(key, _Reader(sound), sound.row)
+                return self._read(key, _Reader(audio), audio.row)
             except (AudioError, SettingsError):
                 raise
-            except Exception as error:  # pyarrow raises many kinds for damage
-                raise AudioError(f"{label}: cannot be read ({one_line(error)})", label) from None
+            except Exception as error:  # pyarrow raises errors of many types for damaged files
+                raise AudioError(f"{label}: cannot be read ({first_line(error)})", label) from None
 
-    def _keep(self, key: tuple[object, ...], reader: _Reader, row: int) -> bytes | None:
-        data = reader.take(row)
+    def _read(self, key: tuple[object, ...], reader: _Reader, row: int) -> bytes | None:
+        data = reader.read(row)
         self._open[key] = reader
         if len(self._open) > _OPEN_READERS:
             self._open.popitem(last=False)[1].close()
         return data
 
 
-def _identity(file: str) -> object:
-    """What changes when a file does."""
+def _version(file: str) -> object:
+    """Return a value that changes when the file is replaced or written."""
     if is_address(file):
         return file
     try:
-        found = os.stat(local_path(file))  # noqa: PTH116
+        status = os.stat(local_path(file))  # noqa: PTH116
     except (OSError, ValueError):
-        return file  # opening it says what is wrong
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        return file  # opening it reports the error
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 _readers = _Readers()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_readers.forget)
+    os.register_at_fork(after_in_child=_readers.clear)
 
 
 @dataclass(frozen=True)
-class Sounds:
-    """A Parquet file as a place of inputs.
+class ParquetFile:
+    """Parquet file as a location of inputs.
 
     Attributes:
-        file: its path or address.
-        column: the column of sounds.
+        file: path or address of the file.
+        column: name of the column of audio.
     """
 
     file: str
     column: str
 
-    def source(self, kept: ClipRow) -> Sound:
-        """The sound at a row of a row group."""
-        return Sound(self.file, self.column, kept.size, kept.offset)
+    def source(self, row: ClipRow) -> ParquetAudio:
+        """Return the audio file at a row of a row group."""
+        return ParquetAudio(self.file, self.column, row.size, row.offset)
 
 
-def sound_column(schema: pa.Schema, name: str) -> str | None:
-    """The column of sounds; None if there is none.
+def audio_column(schema: pa.Schema, name: str) -> str | None:
+    """Return the name of the column of audio; None if the file has none.
 
     Args:
-        schema: of the Parquet file.
-        name: how errors call it.
+        schema: schema of the Parquet file.
+        name: name of the file in errors.
 
     Raises:
-        SettingsError: there are several, and none is called "audio".
+        SettingsError: several columns hold audio, and none is called "audio".
     """
     import pyarrow as pa
 
-    def holds_sound(kind: pa.DataType) -> bool:
+    def holds_audio(kind: pa.DataType) -> bool:
         kind = plain_type(kind)
         if not pa.types.is_struct(kind) or {"bytes", "path"} - {part.name for part in kind}:
             return False
         data = kind.field("bytes").type
         return bool(pa.types.is_binary(data) or pa.types.is_large_binary(data))
 
-    found = [field.name for field in schema if holds_sound(field.type)]
-    said = [column for column in found if column in _said_audio(schema.metadata)]
-    found = said or found
-    if len(found) > 1 and "audio" not in found:
-        raise SettingsError(f"{name}: several columns hold sounds ({', '.join(found)}); call the one to use 'audio'")
-    return "audio" if "audio" in found else found[0] if found else None
+    columns = [field.name for field in schema if holds_audio(field.type)]
+    declared = _declared_audio(schema.metadata)
+    columns = [column for column in columns if column in declared] or columns
+    if len(columns) > 1 and "audio" not in columns:
+        raise SettingsError(f"{name}: several columns hold audio ({', '.join(columns)}); call the one to use 'audio'")
+    return "audio" if "audio" in columns else columns[0] if columns else None
 
 
-def _said_audio(metadata: dict[bytes, bytes] | None) -> set[str]:
-    """The columns of which ``datasets`` says that they are audio, and not pictures, say."""
+def _declared_audio(metadata: dict[bytes, bytes] | None) -> set[str]:
+    """Return the columns that ``datasets`` declares as audio; pictures are stored in the same structs."""
     try:
         features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        return {name for name, said in features.items() if said.get("_type") == "Audio"}
+        return {name for name, feature in features.items() if feature.get("_type") == "Audio"}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return set()
 
 
-def add_sounds(name: str, column: str, items: Clips) -> None:
-    """Adds the sounds of a Parquet file.
+def add_audio_rows(name: str, column: str, clips: Clips) -> None:
+    """Add the rows of a Parquet file with audio.
 
     Args:
-        name: its path or address.
-        column: the column of sounds.
-        items: where to.
+        name: path or address of the file.
+        column: name of the column of audio.
+        clips: clips to add them to.
 
     Raises:
-        AudioError: it cannot be opened.
+        AudioError: the file cannot be opened.
         SettingsError: its columns cannot be carried.
     """
     import pyarrow as pa
@@ -237,22 +242,20 @@ def add_sounds(name: str, column: str, items: Clips) -> None:
         others = [other for other in schema.names if other != column]
         titles = [f"source_{other}" if other in ("path", "start", "end", *TAKEN) else other for other in others]
         check_carried(display_name(label), titles)
-        kinds = [plain_type(schema.field(other).type) for other in others]
-        carried = pa.schema(list(zip(titles, kinds, strict=True)))
-        group = items.store.group(carried, display_name(label)).at(Sounds(name, column))
+        types = [plain_type(schema.field(other).type) for other in others]
+        carried = pa.schema(list(zip(titles, types, strict=True)))
+        group = clips.table.group(carried, display_name(label)).at(ParquetFile(name, column))
         try:
-            named = _named(table, schema, column)
-            _add_rows(table, group, f"{label}::", column, (others, titles), named)
+            _add_rows(table, group, f"{label}::", column, dict(zip(others, titles, strict=True)))
         except (AudioError, SettingsError):
             raise
-        except Exception as error:  # pyarrow raises many kinds for damage
-            items.fail(label, f"cannot be read from here on ({one_line(error)})")
+        except Exception as error:  # pyarrow raises errors of many types for damaged files
+            clips.fail(label, f"cannot be read from here on ({first_line(error)})")
 
 
-def _named(table: Any, schema: pa.Schema, column: str) -> bool:
-    """Whether each row has a name of its own."""
-    kind = plain_type(schema.field(column).type)
-    if not is_text(kind.field("path").type):
+def _has_names(table: Any, column: str) -> bool:
+    """Return True if each row has a name of its own."""
+    if not is_text(plain_type(table.schema_arrow.field(column).type).field("path").type):
         return False
     seen: set[int] = set()
     for batch in table.iter_batches(_ROWS, columns=[f"{column}.path"]):
@@ -265,20 +268,18 @@ def _named(table: Any, schema: pa.Schema, column: str) -> bool:
     return bool(seen)
 
 
-def _add_rows(
-    table: Any, group: Group, prefix: str, column: str, columns: tuple[list[str], list[str]], named: bool
-) -> None:
-    others, titles = columns
-    count = 0
-    wanted = [*others, f"{column}.path"]
+def _add_rows(table: Any, group: Group, prefix: str, column: str, titles: dict[str, str]) -> None:
+    """Add all rows; ``titles`` are the names of the other columns in outputs, by their names in the file."""
+    named, count = _has_names(table, column), 0
     for number in range(table.num_row_groups):
         row = 0
-        for batch in table.iter_batches(_ROWS, [number], wanted):
+        for batch in table.iter_batches(_ROWS, [number], [*titles, f"{column}.path"]):
             for values in row_lists(batch):
                 structs = values.pop(column)
-                carried = zip(*(values[other] for other in others), strict=True) if others else repeat(())
-                for struct, of_row in zip(structs, carried, strict=False):
+                rows = zip(*(values[other] for other in titles), strict=True) if titles else repeat(())
+                for struct, carried in zip(structs, rows, strict=False):
                     path = prefix + (struct["path"] if named else str(count))
-                    group.add(ClipRow(path, None, row, number), columns=dict(zip(titles, of_row, strict=True)))
+                    columns = dict(zip(titles.values(), carried, strict=True))
+                    group.add(ClipRow(path, None, row, number), columns=columns)
                     row += 1
                     count += 1

@@ -28,8 +28,7 @@ from vggish_pt.classify.data.labelled import LabelledSet, read_labelled
 from vggish_pt.classify.evaluation.evaluate import Evaluation, choose, evaluate
 from vggish_pt.classify.evaluation.events import EventSettings
 from vggish_pt.classify.evaluation.predict import Classifier, load_classifier, predict_clips, prediction_events
-from vggish_pt.classify.training.run_options import RunOptions
-from vggish_pt.classify.training.settings import AugmentSettings, TrainSettings
+from vggish_pt.classify.training.settings import AugmentSettings, RunOptions, TrainSettings
 from vggish_pt.classify.training.train import train
 
 RATE = 16_000

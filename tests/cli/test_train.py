@@ -34,7 +34,7 @@ def test_folds_and_lines_in_a_log(run_cli, sounds, small_folder, tmp_path):
     folds = ("--fold-from", r"^(\d)-", "--validation-fold", "2", "--test-fold", "5")
     done = run_cli("train", sounds, "--out", "run", "--weights", small_folder, "--epochs", "2", *folds, *QUICK)
     assert done.returncode == 0, done.stderr
-    assert "2 classes, 10 clips: 6 to learn from, 2 to validate with, 2 to test with" in done.stderr
+    assert "2 classes, 10 clips: 6 for training, 2 for validation, 2 for testing" in done.stderr
     assert "epoch 2 of 2: train loss" in done.stderr and "val accuracy" in done.stderr and "left" in done.stderr
     parts = [line.rsplit(",", 1) for line in (tmp_path / "run" / "split.csv").read_text().splitlines()[1:]]
     assert {Path(path.split(",")[0]).name[0] for path, part in parts if part == "test"} == {"5"}
@@ -49,8 +49,8 @@ def test_the_head_alone_says_nothing_but_what_it_must(run_cli, sounds, small_fol
     alone = ("--head", "mlp", "--hidden", "8", "--head-epochs", "30", "--epochs", "0", "--device", "cpu")
     done = run_cli("train", sounds, "--out", "run", "--weights", small_folder, *alone, "--precision", "bf16")
     assert done.returncode == 0, done.stderr
-    assert "the head alone: train loss" in done.stderr
-    assert "run: weights of the head alone, of 0 epochs; validation: accuracy" in done.stderr
+    assert "head only: train loss" in done.stderr
+    assert "run: weights of the head-only stage, of 0 epochs; validation: accuracy" in done.stderr
     assert "Mixed Precision" not in done.stderr  # Lightning's own remarks
     again = ("--overwrite", "--quiet", "--precision", "bf16")
     done = run_cli("train", sounds, "--out", "run", "--weights", small_folder, *alone, *again)
@@ -90,7 +90,7 @@ def test_killed_and_resumed(sounds, small_folder, tmp_path):
     process.communicate()
     resumed = start("run", "--resume")
     said = resumed.communicate(timeout=240)[1].decode()
-    assert resumed.returncode == 0 and "going on at step" in said
+    assert resumed.returncode == 0 and "resuming at step" in said
     for name in ("model.safetensors", "labels.txt"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     found, expected = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("run", "whole"))

@@ -44,8 +44,8 @@ from .probe.results import ProbeResult as ProbeResult
 from .probe.results import ProbeRow as ProbeRow
 from .training.memory import keep_freed_memory as keep_freed_memory
 from .training.progress import TrainingProgress as TrainingProgress
-from .training.run_options import RunOptions as RunOptions
 from .training.settings import AugmentSettings as AugmentSettings
+from .training.settings import RunOptions as RunOptions
 from .training.settings import TrainSettings as TrainSettings
 from .training.train import LabelledClip as LabelledClip
 from .training.train import train as train

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from vggish_pt import constants as c
-from vggish_pt.audio.resample import ResamplerName, check_resampler
 from vggish_pt.errors import CheckpointError, SettingsError
 from vggish_pt.nn.config import VGGishConfig, check_format_version
 from vggish_pt.nn.layers import check_layer
-from vggish_pt.nn.windows import Pad, check_pad, hop_frames
 from vggish_pt.utils.checks import choice, number, whole
 from vggish_pt.version import __version__
+
+if TYPE_CHECKING:
+    from vggish_pt.audio.resample import ResamplerName
+    from vggish_pt.nn.windows import Pad
 
 MODEL_TYPE = "vggish_pt_classifier"
 FORMAT_VERSION = 1
@@ -44,6 +46,10 @@ class WindowSettings:
     resampler: ResamplerName = "soxr"
 
     def __post_init__(self) -> None:
+        # Both import numpy, which the help texts of the command line must not need.
+        from vggish_pt.audio.resample import check_resampler
+        from vggish_pt.nn.windows import check_pad, hop_frames
+
         hop_frames(self.hop)
         check_pad(self.pad)
         check_resampler(self.resampler)
@@ -51,19 +57,19 @@ class WindowSettings:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """What stands on top of the backbone.
+    """Type and size of the head, which stands on top of the backbone.
 
     Attributes:
-        kind: "linear", "mlp" (one hidden layer), or "attention" (over windows); see :mod:`vggish_pt.classify.heads`.
-        features: the layer that the head sees, any of :func:`vggish_pt.nn.layers.check_layer`. Of a convolutional layer
-            it sees the mean and the maximum over time and frequency.
-        activation: what the features go through first. "auto" is a ReLU for an embedding that has none (VGGish's
-            embedding is pre-activation) and nothing for layers that end in one.
-        hidden: width of the hidden layer of "mlp", and of the attention of "attention".
-        dropout: share of the features that training leaves out, from 0 to below 1.
+        kind: linear; mlp (one hidden layer); or attention (over windows). See :mod:`vggish_pt.classify.heads`.
+        features: Layer that the head sees; see :func:`vggish_pt.nn.layers.check_layer`. Of a convolutional layer,
+            the head sees the mean and the maximum over time and frequency.
+        activation: Activation applied to the features first; auto is relu for the embedding and none otherwise.
+            VGGish's embedding is pre-activation, while the other layers end in a ReLU.
+        hidden: Width of the hidden layer of mlp, or of the attention.
+        dropout: Share of the features that training drops.
 
     Raises:
-        SettingsError: a value outside what it may be.
+        SettingsError: a value outside its range.
     """
 
     kind: HeadKind = "linear"

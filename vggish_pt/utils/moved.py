@@ -29,7 +29,7 @@ MOVED = {
     "classify.pictures": _Address("classify", ["classify.evaluation.figures"]),
     "classify.predict": _Address("classify", ["classify.evaluation.predict"], {"predict_items": "predict_clips"}),
     "classify.probe_folder": _Address("classify", ["classify.probe.folder"]),
-    "classify.run_options": _Address("classify", ["classify.training.run_options"]),
+    "classify.run_options": _Address("classify", ["classify.training.settings"]),
     "classify.splits": _Address("classify", ["classify.data.splits"], {"Split": "Fold", "Parts": "Split"}),
     "classify.train": _Address(
         "classify", ["classify.training.train", "classify.training.progress"], {"Event": "TrainingProgress"}

@@ -113,7 +113,7 @@ def test_two_clips_of_a_class_are_enough():
         (make(["x", "x"]), {}, "one class only"),
         (make(["x", "x", "y"]), {}, "'y' has fewer than two"),
         (make(["x", "y"] * 2, splits=["train"] * 4), {}, "needs clips for train, and for test"),
-        (make(["x", "y"] * 2, splits=["train", "test"] * 2), {}, "'y' has no clip to learn from"),
+        (make(["x", "y"] * 2, splits=["train", "test"] * 2), {}, "'y' has no clip to train on"),
     ],
 )
 def test_what_cannot_be_cross_validated(data, options, says):

@@ -1,12 +1,11 @@
-"""Dividing labelled sounds: cross-validation and a held-out part.
+"""Splits of labelled clips: folds for cross-validation, and training, validation and test parts.
 
-Clips of one group never are on both sides, nor are clips of one fold; each class is in every part that is learned from.
-What is drawn depends on the seed and the data alone.
+Clips of one group, or of one fold, are never in two parts, and each class is in every part that is trained on. Random
+splits depend only on the seed and the data.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt.classify.data.labelled import LabelledSet, check_learnable
+from vggish_pt.classify.data.stratify import Indices, distribute, stratified_folds
 from vggish_pt.errors import SettingsError
-from vggish_pt.utils.checks import whole
+from vggish_pt.utils.checks import number, whole
 
-Places = NDArray[np.intp]
 Scheme = Literal["fold", "split", "group", "stratified"]
 
 DEFAULT_FOLDS = 5
@@ -30,34 +29,37 @@ class Fold:
     """One round of cross-validation.
 
     Attributes:
-        name: what is tested with, for tables: "fold 3".
-        train: places of the clips to learn from, ascending.
-        test: places of the clips to test with, ascending.
+        name: name of the test part, for tables: "fold 3".
+        train: indices of the clips to train on, ascending.
+        test: indices of the clips to test on, ascending.
     """
 
     name: str
-    train: Places
-    test: Places
+    train: Indices
+    test: Indices
 
 
 @dataclass(frozen=True)
 class Split:
-    """A set in three parts: places of their clips, ascending; a part may be empty.
+    """Indices of the clips in three parts of a set, ascending; a part may be empty.
 
     Attributes:
-        train: to learn from.
-        validation: to choose by, as when to stop.
-        test: to be measured with, once.
+        train: clips to train on.
+        validation: clips to make choices by, such as when to stop.
+        test: clips for the final test.
     """
 
-    train: Places
-    validation: Places
-    test: Places
+    train: Indices
+    validation: Indices
+    test: Indices
 
 
 def scheme(data: LabelledSet) -> Scheme:
-    """How a set is cross-validated: by its folds; else by its splits, as one round; else by its groups; else at random,
-    each class shared out evenly."""
+    """Return the scheme by which a set is cross-validated.
+
+    It is the first that the data allow: "fold" (given folds), "split" (given splits, one round), "group" (random, with
+    undivided groups), or "stratified" (random, with equal shares of each class).
+    """
     if data.examples and data.examples[0].fold is not None:
         return "fold"
     if data.examples and data.examples[0].split is not None:
@@ -66,16 +68,16 @@ def scheme(data: LabelledSet) -> Scheme:
 
 
 def cross_validation(data: LabelledSet, *, folds: int | None = None, seed: int = 0) -> list[Fold]:
-    """Rounds of cross-validation; see :func:`scheme` for how.
+    """Return the rounds of cross-validation, by the scheme that :func:`scheme` names.
 
     Args:
         data: the clips.
-        folds: how many rounds; None for 5, or for what the data say themselves.
-        seed: of what is drawn, where it is.
+        folds: number of rounds; None for 5, or for the number that the data give.
+        seed: random seed.
 
     Raises:
-        SettingsError: data that cannot be divided so: a class that would be missing where it is learned, fewer than
-            two folds, fewer groups or clips than folds, or a number of folds where the data give them.
+        SettingsError: the data cannot be divided: a class would be missing from a training part, there are fewer than
+            two folds, fewer groups or clips than folds, or ``folds`` is given although the data give folds.
     """
     check_learnable(data)
     kind = scheme(data)
@@ -90,38 +92,36 @@ def cross_validation(data: LabelledSet, *, folds: int | None = None, seed: int =
     else:
         splits = _drawn(data, rounds, seed)
     for split in splits:
-        _check_classes(data, split.train, f"while {split.name} is tested with", _advice(kind))
+        _check_classes(data, split.train, f"while {split.name} is the test part", _advice(kind))
     return splits
 
 
 def divide(
     data: LabelledSet, *, validation: float = DEFAULT_SHARE, test_fold: str | None = None, seed: int = 0
 ) -> Split:
-    """A set in parts to learn from, to choose by and to test with.
+    """Divide a set into parts for training, validation and test.
 
-    The test part is that of the column ``split``, or the fold that is named; else it is empty. The validation part is
-    that of the column ``split``, or drawn from what is left: whole folds where there are folds, whole groups where
-    there are groups, else clips; of each class as nearly as possible the share that is asked for. A class of very few
-    clips may have none in it.
+    The test part comes from the column ``split`` or is the fold ``test_fold``; otherwise it is empty. The validation
+    part comes from the column ``split``, or is drawn from the rest: whole folds or groups if there are any, otherwise
+    clips, with about the same share of each class. It may lack a class of very few clips.
 
     Args:
         data: the clips.
-        validation: share of the clips to learn from that is held out, from 0 (none) to below 1.
-        test_fold: the fold to test with.
-        seed: of what is drawn.
+        validation: share of the clips that is held out for validation, from 0 (none) to below 1.
+        test_fold: the fold to test on.
+        seed: random seed.
 
     Raises:
-        SettingsError: data that cannot be divided so; the message says why.
+        SettingsError: the data cannot be divided; the message says why.
     """
     check_learnable(data)
-    if not 0 <= validation < 1:
-        raise SettingsError(f"the validation share must be from 0 to below 1, not {validation!r}")
+    number("validation share", validation, 0, 1, below=True)
     folds, splits = _column(data, "fold"), _column(data, "split")
     everything = np.arange(len(data))
     test, chosen = everything[:0], everything[:0]
     if splits is not None:
         if test_fold is not None:
-            raise SettingsError(f"{data.name}: it has a column 'split'; take that out, or name no fold to test with")
+            raise SettingsError(f"{data.name}: it has a column 'split'; remove it, or leave the test fold out")
         test, chosen = (np.flatnonzero(splits == name) for name in ("test", "validation"))
         left = np.flatnonzero(splits == "train")
     elif test_fold is not None:
@@ -133,8 +133,8 @@ def divide(
     else:
         left = everything
     if not len(left):
-        raise SettingsError(f"{data.name}: no clips are left to learn from")
-    _check_classes(data, left, "beside the clips to test with", "move some there")
+        raise SettingsError(f"{data.name}: no clips are left to train on")
+    _check_classes(data, left, "outside the test part", "move some there")
     if validation and not len(chosen):
         held_out = hold_out(data.select(left.tolist()), validation, seed=seed)
         chosen = left[held_out]
@@ -142,35 +142,76 @@ def divide(
     return Split(left, chosen, test)
 
 
-def hold_out(data: LabelledSet, share: float = DEFAULT_SHARE, *, seed: int = 0) -> Places:
-    """Draws a part of a set, by folds or groups where there are some; of each class as nearly as possible its share.
+def hold_out(data: LabelledSet, share: float = DEFAULT_SHARE, *, seed: int = 0) -> Indices:
+    """Draw a part of a set: whole folds or groups if there are any, with about the same share of each class.
 
     Args:
         data: the clips.
-        share: how much, between 0 and 1.
-        seed: of what is drawn.
+        share: share of the clips, between 0 and 1.
+        seed: random seed.
 
     Returns:
-        Places of the clips that are held out, ascending; at least one.
+        Indices of the clips that are held out, ascending; at least one.
 
     Raises:
-        SettingsError: there is one fold or group only, or a class would be missing from what is left.
+        SettingsError: there is only one fold or group, or a class would be missing from the rest.
     """
-    if not 0 < share < 1:
-        raise SettingsError(f"the share to hold out must be between 0 and 1, not {share!r}")
+    number("share to hold out", share, 0, 1, above=True, below=True)
     folds = _column(data, "fold")
     groups = data.groups() if folds is None else folds.tolist()
     kind: Scheme = "fold" if folds is not None else "stratified" if groups is None else "group"
     units = list(range(len(data))) if groups is None else groups
-    parts = _share_out(data.targets(), units, [1 - share, share], seed, keep_in_first=True)
+    parts = distribute(data.targets(), units, [1 - share, share], seed, keep_in_first=True)
     held_out = np.flatnonzero(parts == 1)
     if not len(held_out):
         what = {"fold": "its folds", "group": "its groups", "stratified": "so few clips"}[kind]
         raise SettingsError(
-            f"{data.name}: no part can be held out by {what} so that every class is still there to learn from; "
+            f"{data.name}: no part can be held out by {what} so that the rest still has every class; "
             "add clips, or say yourself what goes where in a column 'split'"
         )
     return held_out
+
+
+def choose_split(
+    data: LabelledSet,
+    *,
+    validation_fold: str | None = None,
+    test_fold: str | None = None,
+    share: float = DEFAULT_SHARE,
+    seed: int = 0,
+) -> Split:
+    """Divide a set as :func:`divide` does, with the option of a fold for validation.
+
+    Args:
+        data: the clips.
+        validation_fold: the fold to validate on; None for the column ``split``, or else a random share.
+        test_fold: the fold to test on, which training never uses.
+        share: share of the clips for a random validation part; 0 for none.
+        seed: random seed.
+
+    Raises:
+        SettingsError: the data cannot be divided; the message says why.
+    """
+    if validation_fold is None:
+        return divide(data, validation=share, test_fold=test_fold, seed=seed)
+    if validation_fold == test_fold:
+        raise SettingsError(f"fold {test_fold!r} cannot be both the validation fold and the test fold")
+    split = divide(data, validation=0.0, test_fold=test_fold, seed=seed)
+    if len(split.validation):
+        raise SettingsError(f"{data.name}: its column 'split' names the validation clips; leave --validation-fold out")
+    held_out = np.array([data.examples[index].fold == validation_fold for index in split.train])
+    if not held_out.any():
+        folds = _column(data, "fold")
+        known = "there are no folds; see --fold-from" if folds is None else _known(_ordered(folds))
+        raise SettingsError(f"{data.name}: no clip for validation has the fold {validation_fold!r} ({known})")
+    return Split(split.train[~held_out], split.train[held_out], split.test)
+
+
+def describe(data: LabelledSet, split: Split) -> str:
+    """Return the sizes of the parts in words."""
+    sizes = {"for training": split.train, "for validation": split.validation, "for testing": split.test}
+    parts = ", ".join(f"{len(clips)} {name}" for name, clips in sizes.items() if len(clips))
+    return f"{len(data.labels)} classes, {len(data)} clips: {parts}"
 
 
 def _by_fold(data: LabelledSet) -> list[Fold]:
@@ -183,8 +224,8 @@ def _by_fold(data: LabelledSet) -> list[Fold]:
 
 
 def _by_split(data: LabelledSet) -> Fold:
-    splits = _column(data, "split")
-    name = "test" if "test" in (splits := np.asarray(splits)) else "validation"
+    splits = np.asarray(_column(data, "split"))
+    name = "test" if "test" in splits else "validation"
     test, train = np.flatnonzero(splits == name), np.flatnonzero(splits != name)
     if not len(test) or not len(train):
         raise SettingsError(f"{data.name}: the column 'split' needs clips for train, and for test or validation")
@@ -199,9 +240,9 @@ def _drawn(data: LabelledSet, folds: int, seed: int) -> list[Fold]:
         raise SettingsError(f"{data.name}: {folds} folds, and no class has more than {most} clips; use fewer folds")
     if data.multilabel:
         units: Sequence[Hashable] = list(range(len(data))) if groups is None else groups
-        parts = _share_out(targets, units, [1 / folds] * folds, seed)
+        parts = distribute(targets, units, [1 / folds] * folds, seed)
     else:
-        parts = _by_sklearn(targets.argmax(axis=1), groups, folds, seed)
+        parts = stratified_folds(targets.argmax(axis=1), groups, folds, seed)
     if empty := [part for part in range(folds) if not (parts == part).any()]:
         raise SettingsError(
             f"{data.name}: {len(empty)} of {folds} folds would be empty; use fewer folds (--folds {folds - len(empty)})"
@@ -209,81 +250,6 @@ def _drawn(data: LabelledSet, folds: int, seed: int) -> list[Fold]:
     return [
         Fold(f"fold {part + 1}", np.flatnonzero(parts != part), np.flatnonzero(parts == part)) for part in range(folds)
     ]
-
-
-def _by_sklearn(classes: NDArray[np.int64], groups: Sequence[str] | None, folds: int, seed: int) -> Places:
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    parts = np.zeros(len(classes), dtype=np.intp)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # it then is in some folds only, which is fine
-        rounds = kind(folds, shuffle=True, random_state=seed).split(classes, classes, groups)
-        for part, (_, test) in enumerate(rounds):
-            parts[test] = part
-    return parts
-
-
-def _share_out(
-    targets: NDArray[np.int64],
-    units: Sequence[Hashable],
-    shares: Sequence[float],
-    seed: int,
-    *,
-    keep_in_first: bool = False,
-) -> Places:
-    """Shares units of clips out so that each part has its share of each label.
-
-    The rarest label that is left goes first; each unit that has it goes to the part that lacks most of it, then to the
-    part that lacks most clips (Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD
-    2011, section 3; here for units of several clips too, the largest first).
-
-    Args:
-        targets: (n, classes), 0 or 1.
-        units: (n,) what clips of a unit have in common.
-        shares: what each part is to have, together 1.
-        seed: of the order of equals.
-        keep_in_first: whether each label must stay in the first part; a unit that would take its last clip is kept.
-
-    Returns:
-        (n,) the part of each clip.
-    """
-    names = {unit: place for place, unit in enumerate(dict.fromkeys(units))}
-    member = np.array([names[unit] for unit in units])
-    labels = np.zeros((len(names), targets.shape[1]))
-    np.add.at(labels, member, targets)
-    sizes = np.bincount(member).astype(np.float64)
-    rng = np.random.default_rng(seed)
-    # Of equal needs, another part goes first each time; without this, remainders all would go to the first one.
-    noise = rng.random(len(names)), rng.random((len(names), len(shares)))
-    wanted = np.outer(shares, labels.sum(axis=0))
-    room = np.asarray(shares) * len(units)
-    part = np.full(len(names), -1)
-    while (left := part < 0).any():
-        rest = labels[left].sum(axis=0)
-        if rest.any():
-            label = int(np.argmin(np.where(rest > 0, rest, np.inf)))
-            candidates = np.flatnonzero(left & (labels[:, label] > 0))
-            candidates = candidates[np.lexsort((noise[0][candidates], -labels[candidates, label]))]
-        else:
-            label, candidates = -1, np.flatnonzero(left)
-        for unit in candidates.tolist():
-            need = wanted[:, label] if label >= 0 else room
-            best = int(np.lexsort((noise[1][unit], room, need))[-1])
-            if keep_in_first and best > 0 and _takes_last(labels, part, unit):
-                best = 0
-            part[unit] = best
-            wanted[best] -= labels[unit]
-            room[best] -= sizes[unit]
-    parts: Places = part[member]
-    return parts
-
-
-def _takes_last(labels: NDArray[np.float64], part: Places, unit: int) -> bool:
-    """Whether no unit of the first part, or yet to be shared out, would have some label of this one."""
-    others = part <= 0
-    others[unit] = False
-    return bool(((labels[others].sum(axis=0) == 0) & (labels[unit] > 0)).any())
 
 
 def _check_groups(data: LabelledSet, groups: Sequence[str], folds: int) -> None:
@@ -295,18 +261,17 @@ def _check_groups(data: LabelledSet, groups: Sequence[str], folds: int) -> None:
             of_class.setdefault(label, set()).add(group)
     if alone := next((label for label in data.labels if len(of_class.get(label, ())) < 2), None):
         raise SettingsError(
-            f"{data.name}: all clips of class {alone!r} are of one group ({min(of_class[alone])}), so there is none to "
-            "learn from while that is tested with; add clips of another group, or leave the class out"
+            f"{data.name}: all clips of class {alone!r} are of one group ({min(of_class[alone])}), so none is "
+            "left to train on while that group is the test part; add clips of another group, or leave the class out"
         )
 
 
-def _check_classes(data: LabelledSet, train: Places, when: str, advice: str) -> None:
+def _check_classes(data: LabelledSet, train: Indices, when: str, advice: str) -> None:
     seen = data.targets()[train].sum(axis=0)
     if missing := [label for label, count in zip(data.labels, seen, strict=True) if not count]:
         more = f" (and {len(missing) - 1} more)" if missing[1:] else ""
         raise SettingsError(
-            f"{data.name}: class {missing[0]!r}{more} has no clip to learn from {when}; {advice}, or leave the class "
-            "out"
+            f"{data.name}: class {missing[0]!r}{more} has no clip to train on {when}; {advice}, or leave the class out"
         )
 
 

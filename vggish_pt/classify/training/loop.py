@@ -28,13 +28,12 @@ from vggish_pt.classify.model import VGGishClassifier
 from vggish_pt.classify.training.head import train_head
 from vggish_pt.classify.training.optimization import freeze, make_optimizer, make_schedule, trained_blocks
 from vggish_pt.classify.training.run_folder import TrainingRun
-from vggish_pt.classify.training.settings import TrainSettings
+from vggish_pt.classify.training.settings import RunOptions, TrainSettings
 from vggish_pt.classify.training.validation import Loss, Validation, figure_name, standardize
 from vggish_pt.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
     from vggish_pt.classify.training.progress import TrainingProgress
-    from vggish_pt.classify.training.run_options import RunOptions
 
 
 @dataclass

@@ -1,4 +1,7 @@
-"""What decides a training run, checked in one place and cheap to import."""
+"""Settings of a training run, checked in one place and cheap to import.
+
+The first sentence of each attribute's description is also the help text of its option in ``vggish-pt train``.
+"""
 
 from __future__ import annotations
 
@@ -13,34 +16,40 @@ from vggish_pt.utils.checks import choice, number, whole
 
 BackboneMode = Literal["frozen", "whole", "gradual"]
 Metric = Literal["auto", "accuracy", "macro_f1", "map", "loss"]
+Keep = Literal["best", "last"]
+Precision = Literal["fp32", "bf16"]
+ClassWeights = Literal["none", "balanced"]
+Cache = Literal["disk", "memory"]
 
 SCRATCH = ("none", "random")
-"""Weights by these names are random: the network is trained from scratch."""
+"""Values of ``weights`` that train the network from random weights."""
 
 BLOCKS = ("conv1", "conv2", "conv3", "conv4", "fc")
 """Blocks of the backbone from the bottom to the top. "fc" is fc1, fc2 and embedding."""
 
+_MAX_EPOCHS = 1_000_000
+
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """How training clips are changed, anew in every epoch. All of it is off unless asked for, but the first.
+    """Random changes to training clips, drawn again in every epoch. By default only ``random_crop`` is on.
 
     Attributes:
-        random_crop: whether training takes windows from anywhere in a clip, not only at multiples of the hop.
-        gain: decibels; the level changes by a random amount between minus and plus this much.
-        time_shift: seconds; a clip is turned around by a random amount up to this much, its end coming first.
-        noise: folder of recordings that are mixed in, or None.
-        noise_share: share of clips that get noise.
-        snr: decibels, lowest and highest level of the clip above the noise.
-        mixup: parameter of the beta distribution from which shares of mixed clips are drawn; 0 for no mixing. Zhang
-            et al., "mixup: Beyond Empirical Risk Minimization" (ICLR 2018).
-        spec_augment: whether to mask bands and times, with torchaudio's masks. Park et al., "SpecAugment"
-            (Interspeech 2019).
-        mask_bands: mel bands, of 64, that a mask hides at most.
-        mask_frames: frames, of 96, that a mask hides at most in each window.
+        random_crop: Cut windows from any position in a clip, not only from multiples of the hop.
+        gain: Change the level by a random amount of up to this many decibels, up or down.
+        time_shift: Rotate each clip by a random time of up to this many seconds.
+        noise: Mix in recordings from this folder.
+        noise_share: Share of the clips that get noise.
+        snr: Lowest and highest level of a clip above the noise, in decibels.
+        mixup: Mix pairs of clips with shares drawn from Beta(x, x); 0 turns it off. Zhang et al., "mixup: Beyond
+            Empirical Risk Minimization" (ICLR 2018).
+        spec_augment: Mask random mel bands and times (needs torchaudio). Park et al., "SpecAugment" (Interspeech
+            2019).
+        mask_bands: Largest number of mel bands, of 64, that a mask covers.
+        mask_frames: Largest number of frames, of 96, that a mask covers in each window.
 
     Raises:
-        SettingsError: a value outside what it may be.
+        SettingsError: a value outside its range.
     """
 
     random_crop: bool = True
@@ -66,49 +75,49 @@ class AugmentSettings:
         for value in self.snr:
             number("snr", value, -60, 120)
         if self.snr[0] > self.snr[1]:
-            raise SettingsError(f"snr: the lowest comes first, not {self.snr!r}")
+            raise SettingsError(f"snr must be the lowest level and then the highest, not {self.snr!r}")
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What decides the result of a training run, beside the data.
+    """Settings that decide the result of a training run, together with the data.
 
     Attributes:
-        weights: where the backbone starts; "none" or "random" trains from scratch.
-        head: what stands on top; see :class:`~vggish_pt.classify.config.HeadConfig`.
-        window: how audio becomes windows.
-        backbone: "whole" trains it all, "frozen" none of it, "gradual" block by block from the top.
-        frozen_blocks: so many of the lowest blocks are never trained (conv1, conv2, conv3, conv4, fc).
-        unfreeze_at: for "gradual": the epoch at which each block, from the top, begins to be trained.
-        head_epochs: how often the head alone sees every clip beforehand, on features that are computed once; see
+        weights: Initial weights of the backbone; "none" or "random" trains from scratch.
+        head: Type and size of the head; see :class:`~vggish_pt.classify.config.HeadConfig`.
+        window: Division of the audio into windows; see :class:`~vggish_pt.classify.config.WindowSettings`.
+        backbone: Train all of VGGish (whole), only the head (frozen), or block by block from the top (gradual).
+        frozen_blocks: Number of the lowest blocks (conv1, conv2, conv3, conv4, fc) that are never trained.
+        unfreeze_at: Epochs at which gradual starts to train each block, from the top.
+        head_epochs: Epochs to train only the head, on cached features, before fine-tuning. See
             :mod:`vggish_pt.classify.training.head`.
-        epochs: how often training sees every clip; 0 for the head alone, with ``head_epochs``.
-        batch_size: clips in a step on each device.
-        windows: windows taken from a clip in a step, at most; neighbouring ones, from a random place.
-        accumulate: batches whose gradients make one step of the optimizer.
-        optimizer: a class of ``torch.optim`` by name.
-        optimizer_options: further arguments of it.
-        lr: learning rate of the head; with a one-cycle schedule the highest.
-        backbone_lr_factor: the backbone's rate as a share of that.
-        weight_decay: of all weights but biases and norms.
-        schedule: a class of ``torch.optim.lr_scheduler`` by name, or "none".
-        schedule_options: further arguments of it.
-        clip: largest norm of the gradients; 0 for no bound.
-        swa: share of the epochs after which weights are averaged, one set each epoch; 0 for none. Izmailov et al.,
+        epochs: Passes over all training clips; 0 trains only the head, for head_epochs.
+        batch_size: Clips in a batch, on each device.
+        windows: Largest number of windows of a clip in a batch. The windows are neighbours, from a random position.
+        accumulate: Batches whose gradients are added up for one step of the optimizer.
+        optimizer: Class of torch.optim.
+        optimizer_options: Further argument of the optimizer, such as momentum=0.9; repeatable.
+        lr: Learning rate of the head; the highest one under a one-cycle schedule.
+        backbone_lr_factor: Learning rate of the backbone, as a share of the head's.
+        weight_decay: Weight decay of all weights except biases and norms.
+        schedule: Class of torch.optim.lr_scheduler, or none for a constant learning rate.
+        schedule_options: Further argument of the schedule; repeatable.
+        clip: Largest norm of the gradients; 0 for no limit.
+        swa: Share of the epochs after which weights are averaged, once each epoch; 0 for no average. Izmailov et al.,
             "Averaging Weights Leads to Wider Optima and Better Generalization" (UAI 2018).
-        early_stopping: epochs without a better validation figure after which training stops; 0 for never.
-        metric: which validation figure chooses the best weights; "auto" is accuracy, or mAP for several labels.
-        keep: "best" keeps the weights of the epoch with the best figure, "last" those of the end. Averaged weights
-            (``swa``) are always those of the end.
-        precision: "fp32", or "bf16" for mixed precision.
-        class_weights: "balanced" weighs classes by their rarity; "none".
-        label_smoothing: share of the target that is spread over all classes.
-        augment: :class:`AugmentSettings`.
-        devices: how many devices train side by side.
-        seed: of all randomness.
+        early_stopping: Stop after this many epochs without a better validation metric; 0 for never.
+        metric: Validation metric that selects the best epoch; auto is accuracy, or map for several labels.
+        keep: Save the weights of the best epoch, or of the last. With ``swa``, the averaged weights are saved
+            instead.
+        precision: Precision of the computation; bf16 (mixed) is faster and less exact.
+        class_weights: Weigh classes equally (none), or by their rarity (balanced).
+        label_smoothing: Share of the target that is spread over all classes.
+        augment: Random changes to training clips; see :class:`AugmentSettings`.
+        devices: Number of devices that train in parallel.
+        seed: Random seed.
 
     Raises:
-        SettingsError: a value outside what it may be.
+        SettingsError: a value outside its range.
     """
 
     weights: str = "audioset"
@@ -133,68 +142,101 @@ class TrainSettings:
     swa: float = 0.0
     early_stopping: int = 0
     metric: Metric = "auto"
-    keep: Literal["best", "last"] = "best"
-    precision: Literal["fp32", "bf16"] = "fp32"
-    class_weights: Literal["none", "balanced"] = "none"
+    keep: Keep = "best"
+    precision: Precision = "fp32"
+    class_weights: ClassWeights = "none"
     label_smoothing: float = 0.0
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     devices: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         choice("backbone", self.backbone, get_args(BackboneMode))
         choice("metric", self.metric, get_args(Metric))
-        choice("keep", self.keep, ("best", "last"))
-        choice("precision", self.precision, ("fp32", "bf16"))
-        choice("class_weights", self.class_weights, ("none", "balanced"))
+        choice("keep", self.keep, get_args(Keep))
+        choice("precision", self.precision, get_args(Precision))
+        choice("class_weights", self.class_weights, get_args(ClassWeights))
+        for epoch in self.unfreeze_at:
+            whole("unfreeze_at", epoch, 0, _MAX_EPOCHS)
+        if list(self.unfreeze_at) != sorted(self.unfreeze_at):
+            raise SettingsError(f"unfreeze_at must be epochs in ascending order, not {self.unfreeze_at}")
+        if self.scratch and (self.backbone != "whole" or self.frozen_blocks):
+            raise SettingsError("random weights that are frozen never learn; train from scratch with backbone=whole")
+        if self.scratch and self.head_epochs:
+            raise SettingsError("the head cannot be trained first on random weights; leave head_epochs at 0")
+
+    def _check_numbers(self) -> None:
         whole("frozen_blocks", self.frozen_blocks, 0, len(BLOCKS))
-        whole("head_epochs", self.head_epochs, 0, 1_000_000)
-        whole("epochs", self.epochs, 0 if self.head_epochs else 1, 1_000_000)
+        whole("head_epochs", self.head_epochs, 0, _MAX_EPOCHS)
+        whole("epochs", self.epochs, 0 if self.head_epochs else 1, _MAX_EPOCHS)
         whole("batch_size", self.batch_size, 1, 1 << 16)
         whole("windows", self.windows, 1, 10_000)
         whole("accumulate", self.accumulate, 1, 10_000)
-        whole("early_stopping", self.early_stopping, 0, 1_000_000)
+        whole("early_stopping", self.early_stopping, 0, _MAX_EPOCHS)
         whole("devices", self.devices, 1, 4096)
         whole("seed", self.seed, 0, (1 << 32) - 1)
-        for epoch in self.unfreeze_at:
-            whole("unfreeze_at", epoch, 0, 1_000_000)
-        if list(self.unfreeze_at) != sorted(self.unfreeze_at):
-            raise SettingsError(f"unfreeze_at must be epochs in rising order, not {self.unfreeze_at}")
         number("lr", self.lr, 0, 1e3, above=True)
         number("backbone_lr_factor", self.backbone_lr_factor, 0, 1e3, above=True)
         number("weight_decay", self.weight_decay, 0, 1e3)
         number("clip", self.clip, 0, 1e9)
-        number("label_smoothing", self.label_smoothing, 0, 0.999)
         number("swa", self.swa, 0, 1, below=True)
-        if self.weights in SCRATCH and (self.backbone != "whole" or self.frozen_blocks):
-            raise SettingsError("random weights that are frozen never learn; train from scratch with backbone=whole")
-        if self.weights in SCRATCH and self.head_epochs:
-            raise SettingsError("on random weights the head has nothing to learn beforehand; leave head_epochs at 0")
+        number("label_smoothing", self.label_smoothing, 0, 0.999)
 
     @property
     def scratch(self) -> bool:
-        """Whether the backbone starts from random weights."""
+        """Return True if the backbone starts from random weights."""
         return self.weights in SCRATCH
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types, in nested objects."""
+        """Return the settings as JSON types, in nested objects."""
         document: dict[str, Any] = _plain(asdict(self))
         return document
 
     @property
     def average_from(self) -> int | None:
-        """The first epoch, counted from 0, whose weights go into the average; None for no average."""
+        """Return the first epoch, counted from 0, whose weights are averaged, or None for no average."""
         return min(self.epochs - 1, math.floor(self.swa * self.epochs)) if self.swa and self.epochs else None
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of a training run that do not change its result.
+
+    Attributes:
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        workers: Processes that prepare batches; 0 prepares them in the training process.
+        decoders: Threads that decode the files before training.
+        cache: Keep decoded audio in the run folder (disk) or in memory while training runs.
+        checkpoint_seconds: Seconds between checkpoints, which are also written after each epoch.
+        checkpoint_steps: Optimizer steps between checkpoints; 0 for no checkpoints by steps.
+        skip_unreadable: Leave out files that cannot be read, instead of failing.
+
+    Raises:
+        SettingsError: a value outside its range.
+    """
+
+    device: str = "auto"
+    workers: int = 0
+    decoders: int = 1
+    cache: Cache = "disk"
+    checkpoint_seconds: float = 60.0
+    checkpoint_steps: int = 0
+    skip_unreadable: bool = False
+
+    def __post_init__(self) -> None:
+        from vggish_pt.inference.devices import check_device_name  # imports numpy, which --help must not need
+
+        check_device_name(self.device)
+        whole("workers", self.workers, 0, 256)
+        whole("decoders", self.decoders, 1, 256)
+        choice("cache", self.cache, get_args(Cache))
+        number("checkpoint_seconds", self.checkpoint_seconds, 0)
+        whole("checkpoint_steps", self.checkpoint_steps, 0)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs between the settings of two runs, as ``name: old → new``."""
+    """Return the differences between the settings of two runs, as ``name: old → new``."""
     found = []
     for key in sorted(old.keys() | new.keys()):
         before, now = old.get(key), new.get(key)
@@ -203,3 +245,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif before != now:
             found.append(f"{prefix}{key}: {before} → {now}")
     return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

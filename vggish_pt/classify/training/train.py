@@ -20,8 +20,7 @@ from vggish_pt.classify.model import VGGishClassifier
 from vggish_pt.classify.training.loop import Job, fit
 from vggish_pt.classify.training.progress import TrainingProgress, Watch
 from vggish_pt.classify.training.run_folder import TrainingRun
-from vggish_pt.classify.training.run_options import RunOptions
-from vggish_pt.classify.training.settings import TrainSettings
+from vggish_pt.classify.training.settings import RunOptions, TrainSettings
 from vggish_pt.errors import AudioError, SettingsError, TrainingError
 from vggish_pt.model import VGGish
 from vggish_pt.nn.config import VGGishConfig

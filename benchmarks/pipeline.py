@@ -35,7 +35,7 @@ from vggish_pt.inference.processes import read_in_processes
 from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.utils.prefetch import ReadAhead, prefetch
 
-RECORDINGS = Path(__file__).resolve().parent.parent.parent / "shared" / "esc10"
+RECORDINGS = Path(os.environ.get("VGGISH_PT_ESC10", "esc10"))
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 

@@ -3,8 +3,8 @@
     python benchmarks/pipeline.py speed            # short clips, and a long file among them
     python benchmarks/pipeline.py memory           # peak of this process and of its workers, for 500 and 5,000 files
 
-Clips are cut from the recordings of `--recordings` (a folder of audio, by default that of VGGISH_PT_ESC10) or generated if it
-is missing.
+Clips are cut from the recordings of `--recordings` (a folder of audio, by default that of VGGISH_PT_ESC10). Without
+recordings they are generated. `--help` lists all options.
 """
 
 from __future__ import annotations

@@ -26,12 +26,13 @@ from common import add_weights_option, load_model, print_machine, print_table, w
 
 from vggish_pt import VGGish
 from vggish_pt.audio.clip import Clip
+from vggish_pt.dataset.engines.local import local_outcomes
 from vggish_pt.dataset.engines.ray_actors import encode, pack
 from vggish_pt.dataset.engines.ray_cluster import _ENVIRONMENT
 from vggish_pt.dataset.engines.ray_engine import _outcomes, outcomes_on_ray
-from vggish_pt.dataset.outcomes import EmbeddedClip, Outcome, layout, outcomes
+from vggish_pt.dataset.outcomes import EmbeddedClip, Outcome
 from vggish_pt.dataset.outputs import Session, open_run, open_store
-from vggish_pt.dataset.schema import Rows
+from vggish_pt.dataset.schema import Rows, output_schema
 from vggish_pt.inference.settings import EmbedSettings
 
 SETTINGS = EmbedSettings()
@@ -61,9 +62,11 @@ def driver(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         import pyarrow as pa
 
-        shape = layout(VGGish.from_pretrained("synthetic"), SETTINGS, columns=pa.schema([("label", pa.string())]))
+        schema = output_schema(
+            VGGish.from_pretrained("synthetic"), SETTINGS, columns=pa.schema([("label", pa.string())])
+        )
         began = time.perf_counter()
-        with open_run(open_store(str(Path(folder) / "out")), shape, Session("x", {})) as run:
+        with open_run(open_store(str(Path(folder) / "out")), schema, Session("x", {})) as run:
             run.plan(Listed(items), [])
             for each in _outcomes(iter(tables), dict(packed)):
                 run.add(each)
@@ -108,7 +111,7 @@ def speed(options: argparse.Namespace) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         items, folder, model = _inputs(Path(name), options)
-        seconds, expected, _ = _all(outcomes(model, items, SETTINGS, workers=options.workers))
+        seconds, expected, _ = _all(local_outcomes(model, items, SETTINGS, workers=options.workers))
         rows.append(["local", f"{seconds:.1f}", "", ""])
         for actors in (1, 2):
             seconds, found, start = _all(
@@ -127,7 +130,7 @@ def losses(options: argparse.Namespace) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         items, folder, model = _inputs(Path(name), options)
-        _, expected, _ = _all(outcomes(model, items, SETTINGS, workers=options.workers))
+        _, expected, _ = _all(local_outcomes(model, items, SETTINGS, workers=options.workers))
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
         ray.init(address=cluster.address, log_to_driver=False, logging_level=50)
         second = cluster.add_node(num_cpus=1)

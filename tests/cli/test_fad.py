@@ -46,25 +46,25 @@ def dumps(sounds: Path, small_model: Any, small_folder: Path) -> dict[str, Path]
     """`b` in each of embed's formats, and without names of files."""
     from vggish_pt.audio.clip import Clip
     from vggish_pt.dataset import outputs as output
-    from vggish_pt.dataset.outcomes import layout as layout_of
-    from vggish_pt.dataset.outcomes import outcomes as outcomes_of
-    from vggish_pt.dataset.writing import dump, fill
+    from vggish_pt.dataset.engines.local import local_outcomes
+    from vggish_pt.dataset.schema import output_schema
+    from vggish_pt.dataset.writing import write_file, write_folder
     from vggish_pt.inference.settings import EmbedSettings
 
     items = [Clip(str(path), place) for place, path in enumerate(sorted((sounds / "b").iterdir()))]
-    layout = layout_of(small_model, EmbedSettings(), folder=small_folder)
+    schema = output_schema(small_model, EmbedSettings(), folder=small_folder)
     found = {}
     for name in ("b.parquet", "folder", "b.npz", "b.npy", "bare.npy"):
         found[name] = path = sounds / "dumps" / name
         form = output.choose_format(path)
-        outcomes = outcomes_of(small_model, items, EmbedSettings())
+        outcomes = local_outcomes(small_model, items, EmbedSettings())
         if form is not None:
-            with output.open_output(path, form, layout) as opened:
-                dump(outcomes, opened, [], lambda _: None)
+            with output.open_output(path, form, schema) as opened:
+                write_file(outcomes, opened, [], lambda _: None)
         else:
-            with output.open_run(output.open_store(str(path)), layout, output.Session(["b"])) as run:
+            with output.open_run(output.open_store(str(path)), schema, output.Session(["b"])) as run:
                 run.plan(items)
-                fill(outcomes, run, lambda _: None)
+                write_folder(outcomes, run, lambda _: None)
     (sounds / "dumps" / "bare.npy.index.csv").unlink()
     (sounds / "dumps" / "bare.npy.json").unlink()
     return found

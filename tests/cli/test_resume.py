@@ -69,7 +69,7 @@ def test_the_same_command_again(run_cli: Cli, clips: Path, small_folder: Path) -
     assert run.stderr.splitlines() == [
         "vggish-pt: none*.wav: matches no audio file",
         "vggish-pt: clips/bad.wav: not audio in a format that can be read (Format not recognised)",
-        "1 failed in runs before; --retry-errors tries them again",
+        "1 failed in earlier runs; --retry-errors embeds them again",
         "nothing left to do: x holds 6 files, 21 windows",
         "vggish-pt: 2 failed; x/errors.parquet names each with its reason",
     ]
@@ -89,8 +89,8 @@ def test_the_same_command_again(run_cli: Cli, clips: Path, small_folder: Path) -
     assert (run.returncode, run.stderr.splitlines()[1:]) == (
         2,
         [
-            "vggish-pt: x: was made otherwise: hop: 0.96 in the folder, 0.48 now; precision: fp32 in the folder, bf16 "
-            "now; do as before, choose another output, or start afresh (--overwrite)"
+            "vggish-pt: x: was written with different settings: hop: 0.96 in the folder, 0.48 now; precision: fp32 in "
+            "the folder, bf16 now; use the same settings, choose another output, or start again (--overwrite)"
         ],
     )
     assert run_cli(*args, "--hop", "0.48", "--overwrite", "--quiet").returncode == 3

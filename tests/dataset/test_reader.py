@@ -173,7 +173,9 @@ def test_parts_of_different_settings_do_not_mix(inputs, tmp_path):
     write_folder(tmp_path / "x", inputs[:4], layout(hop=0.5))
     write_folder(tmp_path / "y", inputs[4:8])
     (tmp_path / "y" / "part-00000.parquet").rename(tmp_path / "x" / "part-00001.parquet")
-    with pytest.raises(OutputError, match=r"part-00001.parquet was made otherwise .*hop: 0.5 in the folder, 0.96 now"):
+    with pytest.raises(
+        OutputError, match=r"part-00001.parquet was written with different settings .*hop: 0.5 in the folder, 0.96 now"
+    ):
         read_dataset(tmp_path / "x")
 
 

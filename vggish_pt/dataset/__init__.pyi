@@ -1,3 +1,4 @@
+from .engines.local import local_outcomes as local_outcomes
 from .engines.ray_engine import outcomes_on_ray as outcomes_on_ray
 from .inputs.clips import Clips as Clips
 from .inputs.find import find_clips as find_clips

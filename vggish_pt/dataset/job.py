@@ -1,6 +1,6 @@
-"""A whole data set to an output: what ``vggish-pt embed`` does, and how it tells of it.
+"""Embed a whole dataset: find the inputs, load the model, run an engine, write its outcomes to an output.
 
-Inputs are found, the model is loaded, an engine embeds, an output takes what comes of it.
+``vggish-pt embed`` calls :func:`run`.
 """
 
 from __future__ import annotations
@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
-from vggish_pt.dataset import outcomes as dump
-from vggish_pt.dataset import outputs as output
-from vggish_pt.dataset import writing
-from vggish_pt.dataset.outcomes import Outcome, Pool
-from vggish_pt.dataset.outputs.folder import DEFAULT_CHECKPOINT, Pending
+from vggish_pt.dataset import outputs
+from vggish_pt.dataset.engines.local import local_outcomes
+from vggish_pt.dataset.outcomes import Outcome
+from vggish_pt.dataset.outcomes import failure as make_failure
+from vggish_pt.dataset.outputs.folder import DEFAULT_CHECKPOINT
+from vggish_pt.dataset.outputs.plan import Pending
 from vggish_pt.dataset.outputs.record import Counts, named_inputs
-from vggish_pt.dataset.schema import Failure, Schema
+from vggish_pt.dataset.schema import Failure, RowPooling, Schema, check_row_pooling, output_schema
+from vggish_pt.dataset.writing import write_file, write_folder
 from vggish_pt.errors import SettingsError
 from vggish_pt.inference.devices import check_device_name
 from vggish_pt.inference.settings import EmbedSettings, check_precision
@@ -27,32 +29,31 @@ if TYPE_CHECKING:
 
 Engine = Literal["local", "ray"]
 
-# Of what failed in runs before, so many are named again.
-_SHOWN = 100
+_MAX_REPEATED_FAILURES = 100  # failures of earlier runs that are reported again
 
 
 @dataclass(frozen=True)
 class EmbedJob:
-    """What is to be done.
+    """Inputs, output and settings of a run.
 
     Attributes:
-        named: files, folders, patterns and so on, as :func:`vggish_pt.dataset.inputs.find_clips` takes them.
-        out: file, folder, or address of a folder.
-        settings: what decides the numbers.
+        named: files, folders, patterns and so on, as :func:`vggish_pt.dataset.find_clips` takes them.
+        out: a file, a folder, or the address of a folder.
+        settings: settings that decide the numbers.
         weights: name, folder or Hub repository.
-        fmt: the output's format; None: by the ending of ``out``.
-        pool: whether a row is a window or a whole input.
+        fmt: the output's format; None takes it from the ending of ``out``.
+        pool: "none" for a row per window, "mean" for a row per input.
         precision: "fp32", "tf32" (on CUDA devices) or "bf16".
         engine: "local" for this machine, "ray" for a Ray cluster.
-        device: to compute on; several with commas between them, see :func:`vggish_pt.inference.devices.choose_devices`.
-        workers: that decode ahead.
-        actors: with "ray", how many processes hold the model; None chooses.
-        checkpoint: seconds after which a folder gets what has come.
-        overwrite: whether to replace an output that is there.
-        retry_errors: whether to try again what failed in runs before.
+        device: device to compute on; several with commas, see :func:`vggish_pt.inference.choose_devices`.
+        workers: number of threads or processes that decode ahead.
+        actors: number of processes that hold the model, with "ray"; None chooses.
+        checkpoint: seconds between two writes to a folder.
+        overwrite: True replaces an existing output.
+        retry_errors: True embeds again the inputs that failed in earlier runs.
 
     Raises:
-        SettingsError: a value outside what it may be.
+        SettingsError: a value is not allowed.
     """
 
     named: list[str]
@@ -60,7 +61,7 @@ class EmbedJob:
     settings: EmbedSettings
     weights: str = "audioset"
     fmt: str | None = None
-    pool: Pool = "none"
+    pool: RowPooling = "none"
     precision: str = "fp32"
     engine: Engine = "local"
     device: str = "auto"
@@ -71,7 +72,7 @@ class EmbedJob:
     retry_errors: bool = False
 
     def __post_init__(self) -> None:
-        dump.check_pool(self.pool)
+        check_row_pooling(self.pool)
         check_precision(self.precision)
         if self.engine not in get_args(Engine):
             raise SettingsError(f"engine must be local or ray, not {self.engine!r}")
@@ -82,7 +83,7 @@ class EmbedJob:
             raise SettingsError(f"checkpoint must be more than 0 seconds, not {self.checkpoint!r}")
         if self.retry_errors and self.format is not None:
             raise SettingsError(
-                "retry_errors is for folders: a single file is written anew (--overwrite), errors and all"
+                "retry_errors is for folders; a single file is written again from all inputs (--overwrite)"
             )
         if self.format == "tfrecord" and (self.settings.postprocess != "uint8" or self.pool != "none"):
             raise SettingsError(
@@ -91,21 +92,21 @@ class EmbedJob:
             )
 
     @property
-    def format(self) -> output.Format | None:
+    def format(self) -> outputs.Format | None:
         """The output's format; None for a folder."""
-        return output.choose_format(self.out, self.fmt)
+        return outputs.choose_format(self.out, self.fmt)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the output holds at the end, runs before included.
+    """Contents of the output after a run, including those of earlier runs.
 
     Attributes:
-        files: how many inputs were embedded.
-        windows: how many windows they gave.
-        errors: how many inputs failed.
-        errors_path: where these are listed.
-        nothing_to_do: whether everything had been done before.
+        files: number of inputs that were embedded.
+        windows: number of their windows.
+        errors: number of inputs that failed.
+        errors_path: file that lists the failures.
+        nothing_to_do: True if earlier runs had embedded everything.
     """
 
     files: int
@@ -116,52 +117,96 @@ class Result:
 
 
 class Watcher(Protocol):
-    """Is told how a job goes on."""
+    """Receiver of a run's progress."""
 
     def begin(self, total: int, before: Counts) -> None:
-        """So many inputs there are, and so much was done in runs before."""
+        """Receive the number of inputs, and the counts of earlier runs."""
 
     def note(self, line: str) -> None:
-        """Something worth knowing."""
+        """Receive a line of information."""
 
     def fail(self, failure: Failure) -> None:
-        """An input failed, in this run or one before."""
+        """Receive an input that failed, in this run or an earlier one."""
 
     def watch(self, outcome: Outcome) -> None:
-        """One more input is done, or failed."""
+        """Receive the outcome of an input."""
 
 
 def run(job: EmbedJob, watcher: Watcher) -> Result:
-    """Does a job.
+    """Embed a dataset.
 
     Args:
-        job: what is to be done.
-        watcher: is told how it goes on.
+        job: inputs, output and settings.
+        watcher: receives the progress.
+
+    Returns:
+        The counts of the output.
 
     Raises:
-        VGGishError: what prevents it as a whole. An input that fails does not.
+        VGGishError: the run as a whole cannot continue. A single input that fails raises nothing.
     """
     from vggish_pt.dataset.inputs import find_clips
-    from vggish_pt.pretrained import registry
 
-    # All that can be wrong is found out before torch loads and before the first file is read.
-    output.check_output(job.out, job.format, overwrite=job.overwrite)
+    # Find every wrong argument before torch is imported and the first file is read.
+    outputs.check_output(job.out, job.format, overwrite=job.overwrite)
     items = find_clips(job.named)
-    failures = [dump.failure(name, error) for name, error in items.failures]
+    failures = _failures(items)
     for failure in failures:
         watcher.fail(failure)
     for note in items.notes:
         watcher.note(note)
+    errors_path = outputs.errors_path(job.out, job.format)
     if not len(items):
-        _record_failures(job, failures)
-        return Result(0, 0, len(failures), output.errors_path(job.out, job.format))
+        _write_failures(job, failures)
+        return Result(0, 0, len(failures), errors_path)
     if job.format == "tfrecord":
         from vggish_pt.dataset.outputs.tfrecord import check_clips
 
         check_clips(items)
+    loaded = _load(job, items)
+    if job.format is None:
+        return _embed_to_folder(job, loaded, items, watcher)
+    watcher.begin(len(items), Counts())
+    outcomes = _outcomes(job, loaded, items, ordered=True)
+    with outputs.open_output(Path(job.out), job.format, loaded.schema, overwrite=job.overwrite) as output:
+        summary = write_file(outcomes, output, failures, watcher.watch)
+    return Result(summary.files, summary.windows, len(summary.failures), errors_path)
+
+
+def _failures(items: Clips) -> list[Failure]:
+    """Return a failure for each name that matches no input."""
+    return [make_failure(name, error) for name, error in items.failures]
+
+
+def _write_failures(job: EmbedJob, failures: list[Failure]) -> None:
+    """Write the list of failures of a run without any input. A folder that has contents is left unchanged."""
+    if job.format is not None:
+        outputs.write_errors(Path(job.out), failures)
+    else:
+        outputs.write_folder_errors(outputs.open_store(job.out), failures)
+
+
+class _Loaded(NamedTuple):
+    """A model and the schema of its output: the model folder, replicas on the devices, schema."""
+
+    folder: Path
+    models: list[VGGish]
+    schema: Schema
+
+
+def _load(job: EmbedJob, items: Clips) -> _Loaded:
+    from vggish_pt.inference.devices import choose_devices, replicas, set_precision
+    from vggish_pt.model import VGGish
+    from vggish_pt.pretrained import registry
+
     folder = registry.resolve(job.weights)
-    models = _load(folder, job)
-    layout = dump.layout(
+    if job.engine == "ray":  # the actors compute; here the model only gives the schema
+        models = [VGGish.from_pretrained(folder)]
+    else:
+        devices = choose_devices(job.device)
+        model = VGGish.from_pretrained(folder, device=devices[0])
+        models = replicas(set_precision(model, job.precision), devices)
+    schema = output_schema(
         models[0],
         job.settings,
         pool=job.pool,
@@ -170,74 +215,51 @@ def run(job: EmbedJob, watcher: Watcher) -> Result:
         columns=items.columns,
         segments=items.segments,
     )
-    if job.format is None:
-        return _fill(job, models, folder, items, failures, layout, watcher)
-    watcher.begin(len(items), Counts())
-    outcomes = _outcomes(job, models, folder, items, ordered=True)
-    with output.open_output(Path(job.out), job.format, layout, overwrite=job.overwrite) as opened:
-        summary = writing.dump(outcomes, opened, failures, watcher.watch)
-    where = output.errors_path(job.out, job.format)
-    return Result(summary.files, summary.windows, len(summary.failures), where)
+    return _Loaded(folder, models, schema)
 
 
-def _record_failures(job: EmbedJob, failures: list[Failure]) -> None:
-    """Lists names of which none led to an input; a folder that holds something stays as it is."""
-    if job.format is not None:
-        output.write_errors(Path(job.out), failures)
-    else:
-        output.write_folder_errors(output.open_store(job.out), failures)
-
-
-def _fill(
-    job: EmbedJob,
-    models: list[VGGish],
-    weights: Path,
-    items: Clips,
-    failures: list[Failure],
-    layout: Schema,
-    watcher: Watcher,
-) -> Result:
+def _embed_to_folder(job: EmbedJob, loaded: _Loaded, items: Clips, watcher: Watcher) -> Result:
     options = {
         "engine": job.engine,
-        "device": job.device if job.engine == "ray" else ",".join(str(model.device) for model in models),
+        "device": job.device if job.engine == "ray" else ",".join(str(model.device) for model in loaded.models),
         "workers": job.workers,
         "batch_size": job.settings.batch_size,
     }
-    session = output.Session(named_inputs(job.named), options)
-    store = output.open_store(job.out)
-    with output.open_run(store, layout, session, overwrite=job.overwrite, checkpoint=job.checkpoint) as folder:
+    session = outputs.Session(named_inputs(job.named), options)
+    store = outputs.open_store(job.out)
+    with outputs.open_run(store, loaded.schema, session, overwrite=job.overwrite, checkpoint=job.checkpoint) as folder:
         pending = folder.plan(
             items,
-            failures,
-            repeated=items.duplicates,
-            passed_over=items.skipped,
+            _failures(items),
+            duplicates=items.duplicates,
+            skipped=items.skipped,
             retry_errors=job.retry_errors,
         )
-        counts, earlier = folder.record.counts, folder.failed_before
+        counts, earlier = folder.record.counts, folder.earlier_failures
         for note in folder.notes:
             watcher.note(note)
-        for failure in earlier[:_SHOWN]:
+        for failure in earlier[:_MAX_REPEATED_FAILURES]:
             watcher.fail(failure)
         if earlier:
-            more = f" ({len(earlier) - _SHOWN} more than shown here)" if len(earlier) > _SHOWN else ""
-            watcher.note(f"{len(earlier)} failed in runs before{more}; --retry-errors tries them again")
+            hidden = len(earlier) - _MAX_REPEATED_FAILURES
+            more = f" ({hidden} more than shown here)" if hidden > 0 else ""
+            watcher.note(f"{len(earlier)} failed in earlier runs{more}; --retry-errors embeds them again")
         watcher.begin(counts.files + len(earlier) + len(pending), replace(counts, errors=len(earlier)))
         if len(pending):
-            writing.fill(_outcomes(job, models, weights, pending, ordered=False), folder, watcher.watch)
+            write_folder(_outcomes(job, loaded, pending, ordered=False), folder, watcher.watch)
         else:
             folder.finish()
-        where = output.errors_path(job.out, None)
+        where = outputs.errors_path(job.out, None)
         return Result(counts.files, counts.windows, counts.errors, where, nothing_to_do=not len(pending))
 
 
-def _outcomes(
-    job: EmbedJob, models: list[VGGish], weights: Path, items: Clips | Pending, *, ordered: bool
-) -> Iterator[Outcome]:
+def _outcomes(job: EmbedJob, loaded: _Loaded, items: Clips | Pending, *, ordered: bool) -> Iterator[Outcome]:
+    """Run the engine."""
     if job.engine == "ray":
         from vggish_pt.dataset.engines.ray_engine import outcomes_on_ray
 
         return outcomes_on_ray(
-            weights,
+            loaded.folder,
             items,
             job.settings,
             pool=job.pool,
@@ -246,17 +268,6 @@ def _outcomes(
             actors=job.actors,
             workers=job.workers,
         )
-    return dump.outcomes(
-        models, items, job.settings, pool=job.pool, workers=job.workers, processes=None, ordered=ordered
+    return local_outcomes(
+        loaded.models, items, job.settings, pool=job.pool, workers=job.workers, processes=None, ordered=ordered
     )
-
-
-def _load(folder: Path, job: EmbedJob) -> list[VGGish]:
-    from vggish_pt.inference.devices import choose_devices, replicas, set_precision
-    from vggish_pt.model import VGGish
-
-    if job.engine == "ray":  # the workers compute; here the model only says what the rows will be
-        return [VGGish.from_pretrained(folder)]
-    devices = choose_devices(job.device)
-    model = VGGish.from_pretrained(folder, device=devices[0])
-    return replicas(set_precision(model, job.precision), devices)

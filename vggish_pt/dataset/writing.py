@@ -1,4 +1,4 @@
-"""What became of inputs → an output: :func:`fill` puts it into a dataset folder, :func:`dump` into a single file."""
+"""Write the outcomes of an engine to a dataset folder or to a single file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Summary:
-    """What became of all inputs.
+    """Counts and failures of a run.
 
     Attributes:
-        files: how many were embedded.
-        windows: how many windows they gave.
-        failures: the others.
+        files: number of inputs that were embedded.
+        windows: number of their windows.
+        failures: the inputs that failed.
     """
 
     files: int
@@ -29,67 +29,67 @@ class Summary:
     failures: list[Failure]
 
 
-def fill(outcomes: Iterator[Outcome], folder: DatasetFolder, watch: Callable[[Outcome], None]) -> None:
-    """Puts what became of inputs into a dataset folder, and completes it.
+def write_folder(outcomes: Iterator[Outcome], folder: DatasetFolder, watch: Callable[[Outcome], None]) -> None:
+    """Write outcomes to a dataset folder, and complete it.
 
     Args:
         outcomes: from an engine, in any order; closed if writing fails.
-        folder: where to.
-        watch: is called with each outcome.
+        folder: the folder.
+        watch: called with each outcome.
 
     Raises:
-        OutputError: the folder cannot be written, or an input got no result.
+        OutputError: the folder cannot be written, or an input has no outcome.
     """
     with _closing(outcomes):
-        for each in outcomes:
-            folder.add(each)
-            watch(each)
+        for outcome in outcomes:
+            folder.add(outcome)
+            watch(outcome)
     folder.finish()
 
 
-def dump(
+def write_file(
     outcomes: Iterator[Outcome], output: Output, failures: Sequence[Failure], watch: Callable[[Outcome], None]
 ) -> Summary:
-    """Writes what became of inputs to a single file, in their order, and finishes it.
+    """Write outcomes to a single file, in the order of the inputs, and finish it.
 
     Args:
-        outcomes: from an engine; what comes early waits in memory for its turn. Closed if writing fails.
-        output: where to.
-        failures: names that led to no input, for the output's list.
-        watch: is called with each outcome.
+        outcomes: from an engine, in any order; an outcome that is early is held in memory. Closed if writing fails.
+        output: the file.
+        failures: names that match no input, for the list of failures.
+        watch: called with each outcome.
 
     Raises:
         OutputError: the output cannot be written.
     """
     summary = Summary(0, 0, list(failures))
     with _closing(outcomes):
-        for each in _in_order(outcomes, watch):
-            if isinstance(each, Failure):
-                summary.failures.append(each)
+        for outcome in _in_order(outcomes, watch):
+            if isinstance(outcome, Failure):
+                summary.failures.append(outcome)
             else:
-                output.write(each.rows)
+                output.write(outcome.rows)
                 summary.files += 1
-                summary.windows += each.windows
+                summary.windows += outcome.windows
     output.finish(summary.failures)
     return summary
 
 
 def _closing(outcomes: Iterator[Outcome]) -> AbstractContextManager[object]:
-    """Stops an engine that is left half-way."""
+    """Return a context that stops the engine when it ends."""
     return closing(outcomes) if isinstance(outcomes, Generator) else nullcontext()
 
 
 def _in_order(outcomes: Iterator[Outcome], watch: Callable[[Outcome], None]) -> Iterator[Outcome]:
-    """Outcomes in the order of their items, whose places are 0, 1, 2, …"""
+    """Yield outcomes in the order of their inputs, whose indexes are 0, 1, 2, …"""
     early: dict[int, Outcome] = {}
-    turn = 0
-    for each in outcomes:
-        watch(each)
-        index = turn if each.item is None else each.item.index
-        if index < turn or index in early:
+    next_index = 0
+    for outcome in outcomes:
+        watch(outcome)
+        index = next_index if outcome.item is None else outcome.item.index
+        if index < next_index or index in early:
             continue  # an engine may compute an input twice
-        early[index] = each
-        while turn in early:
-            yield early.pop(turn)
-            turn += 1
+        early[index] = outcome
+        while next_index in early:
+            yield early.pop(next_index)
+            next_index += 1
     yield from (early[index] for index in sorted(early))

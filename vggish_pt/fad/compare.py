@@ -225,7 +225,7 @@ class _Embedder:
 
     def _load(self) -> tuple[VGGish, dict[str, Any]]:
         """Return the model, and the metadata of its embeddings."""
-        from vggish_pt.dataset.outcomes import layout
+        from vggish_pt.dataset.schema import output_schema
         from vggish_pt.inference.devices import choose_device
         from vggish_pt.model import VGGish
         from vggish_pt.pretrained import registry
@@ -233,7 +233,7 @@ class _Embedder:
         if self._loaded is None:
             folder = registry.resolve(self._weights)
             model = VGGish.from_pretrained(folder, device=choose_device(self._device))
-            self._loaded = model, layout(model, self._settings, folder=folder).metadata
+            self._loaded = model, output_schema(model, self._settings, folder=folder).metadata
         return self._loaded
 
     def empty_sample(self, name: str, *, keep: bool) -> Sample:
@@ -263,11 +263,11 @@ class _Embedder:
         return failures
 
     def _embed(self, sample: Sample, clips: Clips, watcher: Watcher) -> list[Failure]:
-        from vggish_pt.dataset.outcomes import outcomes
+        from vggish_pt.dataset.engines.local import local_outcomes
         from vggish_pt.dataset.schema import Failure
 
         failures: list[Failure] = []
-        for outcome in outcomes(self._load()[0], clips, self._settings, workers=self._workers):
+        for outcome in local_outcomes(self._load()[0], clips, self._settings, workers=self._workers):
             if not isinstance(outcome, Failure):
                 sample.add([outcome.rows.path] * len(outcome.rows), outcome.rows.embedding)
             elif len(clips) == 1:

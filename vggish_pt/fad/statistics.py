@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from vggish_pt.dataset.formats import MAX_METADATA_BYTES
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.utils.atomic import whole_file
+from vggish_pt.utils.mappings import changes
 from vggish_pt.utils.npy import NpyReader
 
 MAX_DIMENSIONS = 4096
@@ -273,9 +274,7 @@ def check_same(first: Statistics, second: Statistics, names: tuple[str, str]) ->
     """
     if first.metadata is not None and second.metadata is not None:
         a, b = _flat(first.metadata), _flat(second.metadata)
-        different = [
-            f"{key} {_text(a, key)} and {_text(b, key)}" for key in [*a, *(b.keys() - a)] if a.get(key) != b.get(key)
-        ]
+        different = [f"{key} {_text(a, key)} and {_text(b, key)}" for key, _, _ in changes(b, a)]
         if different:
             raise SettingsError(
                 f"{names[0]} and {names[1]} were not made alike: {', '.join(different)}; embed both in the same way"

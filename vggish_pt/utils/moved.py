@@ -38,7 +38,11 @@ MOVED = {
     "config": _Address("nn", ["nn.config"]),
     "convert": _Address("pretrained.convert", ["pretrained.convert"]),
     "devices": _Address("inference", ["inference.devices"]),
-    "dump": _Address("dataset", ["dataset.outcomes", "dataset.writing"], {"Done": "EmbeddedClip"}),
+    "dump": _Address(
+        "dataset",
+        ["dataset.outcomes", "dataset.writing", "dataset.engines.local"],
+        {"Done": "EmbeddedClip", "outcomes": "local_outcomes"},
+    ),
     "embedding": _Address("inference", ["inference.pipeline", "inference.embeddings"], {"embed_items": "embed_clips"}),
     "examples": _Address("nn", ["nn.streaming"], {"ExampleStream": "StreamingLogMel"}),
     "frontend": _Address("nn", ["nn.frontend"]),

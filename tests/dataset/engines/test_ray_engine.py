@@ -26,10 +26,11 @@ from worker_openers import Deadly, Failing, Sound, Waiting, Warning_, wav
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.engines import ray_actors as ray_worker
 from vggish_pt.dataset.engines import ray_cluster, ray_engine
+from vggish_pt.dataset.engines.local import local_outcomes
 from vggish_pt.dataset.engines.ray_actors import Attempts, Embedder, decode, encode, pack, unpack
 from vggish_pt.dataset.engines.ray_cluster import Allocation, share_out
 from vggish_pt.dataset.engines.ray_engine import inputs_per_block, outcomes_on_ray
-from vggish_pt.dataset.outcomes import EmbeddedClip, outcomes
+from vggish_pt.dataset.outcomes import EmbeddedClip
 from vggish_pt.dataset.schema import Failure
 from vggish_pt.errors import AudioWarning, MissingDependencyError, SettingsError, WeightsError, WorkerError
 from vggish_pt.inference.settings import EmbedSettings
@@ -121,7 +122,7 @@ def test_tables(small_model: Any, options: dict[str, Any]) -> None:
     settings = EmbedSettings(**options)
     part = {"start": 1.0, "end": 2.25, "columns": {"label": "dog"}}
     items = [Clip("a", 7, wav(2.5), **part), Clip("b", 8, b"junk", columns={"label": "x"}), Clip("c", 9, wav(1))]
-    there = list(outcomes(small_model, items, settings, pool=pool))
+    there = list(local_outcomes(small_model, items, settings, pool=pool))
     table = encode(5, enumerate(there), ["loud"])
     rows = [{name: table[name][i] for name in table.column_names} for i in range(4)]
     assert [row["place"].as_py() for row in rows] == [0, 1, 2, -1]
@@ -208,7 +209,7 @@ def test_an_input_that_ends_the_actor_however_it_is_decoded(small_model: Any, mo
     """Such as one whose embeddings take more memory than there is."""
     monkeypatch.setitem(sys.modules, "ray", FakeRay("ray"))
     seen: list[tuple[int, bool]] = []
-    real = ray_worker.outcomes
+    real = ray_worker.local_outcomes
 
     def fatal(model: Any, items: Any, settings: Any, *, processes: bool, **options: Any) -> Any:
         items = list(items)
@@ -217,7 +218,7 @@ def test_an_input_that_ends_the_actor_however_it_is_decoded(small_model: Any, mo
             raise Died
         return real(model, items, settings, processes=False, **options)
 
-    monkeypatch.setattr(ray_worker, "outcomes", fatal)
+    monkeypatch.setattr(ray_worker, "local_outcomes", fatal)
     worker = Embedder.__new__(Embedder)
     worker._model, worker._settings, worker._pool, worker._workers = small_model, SETTINGS, "none", 1
     worker._attempts = Handle(Attempts())
@@ -357,7 +358,7 @@ def test_equal_to_the_local_engine(
     failed = [each for each in found if each.item is not None and each.item.index == 21]
     assert [(each.type, each.reason) for each in failed] == [("AudioError", "cannot be sent to a cluster (stays here)")]
     with pytest.warns(AudioWarning, match="loud"):
-        expected = list(outcomes(small_model, items, SETTINGS))
+        expected = list(local_outcomes(small_model, items, SETTINGS))
     check_equal([each for each in found if each not in failed], expected, atol=1e-5)
 
 
@@ -372,7 +373,7 @@ def test_a_lost_process_costs_no_row(ray_address: str, small_folder: Path, small
     here, until = tmp_path / "here", tmp_path / "until"
     items = [Clip(f"{i}", i, Sound(wav(1 + i % 3, i))) for i in range(40)]
     items[17] = Clip("17", 17, Waiting(wav(2), here, until))
-    expected = list(outcomes(small_model, [*items[:17], *items[18:]], SETTINGS))
+    expected = list(local_outcomes(small_model, [*items[:17], *items[18:]], SETTINGS))
     killed = []
 
     def kill() -> None:
@@ -405,7 +406,7 @@ def test_an_input_that_kills_every_process(
     assert "died, twice" in failures[0].reason
     check_equal(
         [each for each in found if isinstance(each, EmbeddedClip)],
-        outcomes(small_model, [*items[:3], *items[4:]], SETTINGS),
+        local_outcomes(small_model, [*items[:3], *items[4:]], SETTINGS),
         atol=1e-5,
     )
     pids = (tmp_path / "log").read_text().split()

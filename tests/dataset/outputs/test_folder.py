@@ -262,9 +262,10 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         with pytest.raises(SettingsError) as raised:
             run(copy, make_items(3), layout=Schema((128,), "float32", other, columns))
         assert str(raised.value) == (
-            f"{copy}: was made otherwise: weights: w (sha256 000000000000) in the folder, other (sha256 111111111111, "
-            "final ReLU) now; hop: 0.96 in the folder, 0.48 now; new: absent in the folder, 1 now; column label: "
-            "absent in the folder, string now; do as before, choose another output, or start afresh (--overwrite)"
+            f"{copy}: was written with different settings: weights: w (sha256 000000000000) in the folder, other "
+            "(sha256 111111111111, final ReLU) now; hop: 0.96 in the folder, 0.48 now; new: absent in the folder, 1 "
+            "now; column label: absent in the folder, string now; use the same settings, choose another output, or "
+            "start again (--overwrite)"
         )
     assert _everything(folder) == before
     assert len(run(folder, make_items(3), layout=Schema((128,), "float32", other, columns), overwrite=True)) == 3
@@ -349,7 +350,7 @@ def test_damaged_files_are_named(tmp_path: Path, small_parts: None) -> None:
             ("part-00001.parquet", strip, "does not say which inputs it holds"),
             ("errors.parquet", lambda data: data[:-100], "is damaged (.*); restore it, or remove it"),
             ("errors.parquet", strip, "was not written by this program"),
-            ("_run.json", lambda data: data[:-9], "is damaged (.*); remove it: what is done stands in the parts"),
+            ("_run.json", lambda data: data[:-9], "is damaged (.*); remove it: the parts themselves say which"),
             ("_run.json", lambda data: b"[]", "is damaged (.*); remove it"),
             ("_run.json", lambda data: b"[" * 100_000, "is damaged (.*); remove it"),
             (
@@ -438,7 +439,7 @@ def test_single_files_take_results_in_any_order(tmp_path: Path) -> None:
     items = make_items(9)
     outcomes = (outcome(items[i]) for i in (3, 0, 1, 1, 8, 2, 7, 6, 5, 4, 0))
     with output.open_output(tmp_path / "x.parquet", "parquet", LAYOUT) as opened:
-        summary = writing.dump(outcomes, opened, [], lambda _: None)
+        summary = writing.write_file(outcomes, opened, [], lambda _: None)
     assert (summary.files, summary.windows, len(summary.failures)) == (8, 24, 1)
     paths = pq.read_table(tmp_path / "x.parquet")["path"].to_pylist()
     assert list(dict.fromkeys(paths)) == [item.path for item in items if not fails(item)]

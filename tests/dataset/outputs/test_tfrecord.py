@@ -33,7 +33,7 @@ def _done(item: Clip, windows: int) -> EmbeddedClip:
 
 def _write(path: Path, done: list[EmbeddedClip], columns: Any = None) -> None:
     with output.open_output(path, "tfrecord", Schema((128,), "uint8", METADATA, columns)) as opened:
-        writing.dump(iter(done), opened, [], lambda _: None)
+        writing.write_file(iter(done), opened, [], lambda _: None)
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_other_columns_in_the_other_formats(tmp_path: Path) -> None:
     layout = Schema((128,), "uint8", METADATA, columns)
     for fmt in ("npz", "npy"):
         with output.open_output(tmp_path / f"x.{fmt}", fmt, layout) as opened:  # type: ignore[arg-type]
-            writing.dump(iter(done), opened, [], lambda _: None)
+            writing.write_file(iter(done), opened, [], lambda _: None)
     with np.load(tmp_path / "x.npz", allow_pickle=False) as archive:
         assert archive["label"].tolist() == ["größe", "größe", "", ""]
         np.testing.assert_array_equal(archive["fold"], [1, 1, np.nan, np.nan])

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from vggish_pt.classify.config import HeadConfig, WindowSettings
 from vggish_pt.errors import SettingsError
 from vggish_pt.utils.checks import choice, number, whole
+from vggish_pt.utils.mappings import changes
 
 BackboneMode = Literal["frozen", "whole", "gradual"]
 Metric = Literal["auto", "accuracy", "macro_f1", "map", "loss"]
@@ -238,11 +239,10 @@ class RunOptions:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Return the differences between the settings of two runs, as ``name: old → new``."""
     found = []
-    for key in sorted(old.keys() | new.keys()):
-        before, now = old.get(key), new.get(key)
+    for key, before, now in sorted(changes(old, new), key=lambda change: change[0]):
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             found += differences(before, now, f"{prefix}{key}.")
-        elif before != now:
+        else:
             found.append(f"{prefix}{key}: {before} → {now}")
     return found
 

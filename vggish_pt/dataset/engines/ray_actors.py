@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vggish_pt.audio.clip import Clip, path_text
-from vggish_pt.dataset.outcomes import EmbeddedClip, Outcome, failure, outcomes, row_columns
+from vggish_pt.dataset.engines.local import local_outcomes
+from vggish_pt.dataset.outcomes import EmbeddedClip, Outcome, failure, row_columns
 from vggish_pt.dataset.schema import Failure, Rows
 from vggish_pt.errors import AudioError, AudioWarning, WeightsError, WorkerError
 from vggish_pt.inference.settings import EmbedSettings
@@ -182,7 +183,9 @@ class Embedder:
 
     def _outcomes(self, items: Iterable[Clip], *, processes: bool) -> Iterator[Outcome]:
         workers = max(1, self._workers) if processes else self._workers
-        results = outcomes(self._model, items, self._settings, pool=self._pool, workers=workers, processes=processes)
+        results = local_outcomes(
+            self._model, items, self._settings, pool=self._pool, workers=workers, processes=processes
+        )
         with closing(results):
             yield from results
 

@@ -27,8 +27,8 @@ from vggish_pt import errors
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.engines.ray_actors import Attempts, Embedder, decode, pack, unpack
 from vggish_pt.dataset.engines.ray_cluster import Allocation, check_device, cluster, resources, share_out
-from vggish_pt.dataset.outcomes import Outcome, Pool, failure
-from vggish_pt.dataset.schema import Failure
+from vggish_pt.dataset.outcomes import Outcome, failure
+from vggish_pt.dataset.schema import Failure, RowPooling
 from vggish_pt.errors import AudioError, AudioWarning, SettingsError, VGGishError, WorkerError
 from vggish_pt.inference.settings import EmbedSettings, check_workers
 from vggish_pt.pretrained import registry
@@ -56,7 +56,7 @@ def outcomes_on_ray(
     items: Iterable[Clip],
     settings: EmbedSettings,
     *,
-    pool: Pool = "none",
+    pool: RowPooling = "none",
     precision: str = "fp32",
     device: str = "auto",
     actors: int | None = None,

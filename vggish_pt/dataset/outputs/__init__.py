@@ -1,9 +1,9 @@
-"""Embeddings → Parquet, NPZ, NPY or TFRecord, written whole or not at all, with a list of the inputs that failed.
+"""Outputs: Parquet, NPZ, NPY or TFRecord files, written whole or not at all, with a list of the inputs that failed.
 
-A single file is written at the end (:func:`open_output`), a folder of Parquet parts as the work goes on, so that a run
-can stop and go on (:func:`open_run`).
+:func:`open_output` writes a single file at the end of a run. :func:`open_run` writes a folder of Parquet parts during
+the run, so that the run can be interrupted and resumed.
 
->>> with open_output(Path("x.parquet"), "parquet", layout) as out:    # doctest: +SKIP
+>>> with open_output(Path("x.parquet"), "parquet", schema) as out:    # doctest: +SKIP
 ...     out.write(rows)
 ...     out.finish(failures)
 """

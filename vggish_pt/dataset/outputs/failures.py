@@ -1,4 +1,4 @@
-"""``errors.parquet``: the inputs of a dataset folder that could not be embedded, each with its reason."""
+"""List of the inputs of a dataset folder that failed, each with its reason: ``errors.parquet``."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.outputs.part import INPUTS, KEY, pack_keys, unpack_keys
 from vggish_pt.dataset.schema import Failure
 from vggish_pt.errors import OutputError
+from vggish_pt.utils.text import first_line
 
 ERRORS_NAME = "errors.parquet"
 
 NO_INPUT = bytes(KEY.itemsize)
-"""Stands for the key of a name that led to no input."""
+"""Key of a name that matched no input."""
 
 
 def write_failures(file: IO[bytes], failures: Sequence[tuple[bytes, Failure]], *, segments: bool) -> None:
-    """Writes the table: path, reason, type and, of parts of files, segment_start and segment_end.
+    """Write the list: path, reason, type and, for segments, segment_start and segment_end.
 
     Args:
         file: open for writing.
         failures: keys and failures.
-        segments: whether inputs may be parts of files.
+        segments: True if inputs may be segments of files.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    told = [failure for _, failure in failures]
     columns = {
-        "path": pa.array([failure.path for failure in told], pa.string()),
-        "reason": pa.array([failure.reason for failure in told], pa.string()),
-        "type": pa.array([failure.type for failure in told], pa.string()),
+        "path": pa.array([failure.path for _, failure in failures], pa.string()),
+        "reason": pa.array([failure.reason for _, failure in failures], pa.string()),
+        "type": pa.array([failure.type for _, failure in failures], pa.string()),
     }
     if segments:
-        items = [failure.item or Clip("") for failure in told]
+        items = [failure.item or Clip("") for _, failure in failures]
         columns["segment_start"] = pa.array([item.start for item in items], pa.float64())
         columns["segment_end"] = pa.array([item.end for item in items], pa.float64())
     table = pa.table(columns).replace_schema_metadata({INPUTS: pack_keys([key for key, _ in failures])})
@@ -43,25 +43,25 @@ def write_failures(file: IO[bytes], failures: Sequence[tuple[bytes, Failure]], *
 
 
 def read_failures(file: IO[bytes], folder: str) -> list[tuple[bytes, Failure]]:
-    """Reads the table.
+    """Read the list.
 
     Args:
         file: the file.
-        folder: the name of its folder, for errors.
+        folder: the name of its folder, for messages.
 
     Returns:
-        Keys and failures. Of an item there are path, start and end.
+        Keys and failures. The inputs have a path, a start and an end only.
 
     Raises:
-        OutputError: it is damaged, or not of this package.
+        OutputError: the list is damaged, or was not written by this package.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    place = f"{folder.rstrip('/')}/{ERRORS_NAME}"
+    path = f"{folder.rstrip('/')}/{ERRORS_NAME}"
     try:
         with pq.ParquetFile(file, pre_buffer=False) as opened:
-            table = opened.read(use_threads=False)  # no threads for a small table: the process may end right after
+            table = opened.read(use_threads=False)  # without threads: the process may end right after
         keys = [
             bytes(key).ljust(KEY.itemsize, b"\0") for key in unpack_keys((table.schema.metadata or {})[INPUTS.encode()])
         ]
@@ -70,11 +70,10 @@ def read_failures(file: IO[bytes], folder: str) -> list[tuple[bytes, Failure]]:
             for key, row in zip(keys, table.to_pylist(), strict=True)
         ]
     except KeyError:
-        raise OutputError(f"{place}: was not written by this program; choose another output") from None
+        raise OutputError(f"{path}: was not written by this program; choose another output") from None
     except (OSError, ValueError, binascii.Error, pa.ArrowException) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise OutputError(
-            f"{place}: is damaged ({reason}); restore it, or remove it, and what it lists is tried again"
+            f"{path}: is damaged ({first_line(error)}); restore it, or remove it, and the inputs that it lists are embedded again"
         ) from None
     return failures
 

@@ -1,7 +1,8 @@
-"""Where an output goes. A single file gets there through a temporary folder in the same place, by renaming, at the end.
+"""Path and format of an output, and writing of a single file.
 
-So a stop half-way leaves nothing that looks finished, and what was there before stays until the new output is complete.
-How a folder is filled, :mod:`vggish_pt.dataset.outputs.folder` says.
+A file is written to a temporary folder beside its path and renamed when it is complete. An interrupted run leaves no
+incomplete file, and an existing file stays until the new one is complete. Dataset folders are written by
+:mod:`vggish_pt.dataset.outputs.folder`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 from vggish_pt.dataset.outputs.failures import ERRORS_NAME
-from vggish_pt.dataset.outputs.folder import check_folder
+from vggish_pt.dataset.outputs.plan import check_folder
+from vggish_pt.dataset.outputs.staging import exists, identity, locked, output_errors, staging_folder, sync
 from vggish_pt.dataset.outputs.store import open_store
 from vggish_pt.dataset.schema import Failure, Rows, Schema, Writer
 from vggish_pt.errors import OutputError, SettingsError
@@ -23,14 +24,16 @@ from vggish_pt.utils.remote import is_address, redacted
 
 Format = Literal["parquet", "npz", "npy", "tfrecord"]
 
-_STAGING = (".vggish-pt-", ".tmp")  # how names of temporary folders begin and end
-
 
 def choose_format(out: str | Path, given: str | None = None) -> Format | None:
-    """The format of an output: as given, else by the name's ending; None for a folder of Parquet parts.
+    """Return the format of an output; None for a folder of Parquet parts.
+
+    Args:
+        out: the output.
+        given: the format; None takes it from the ending of ``out``.
 
     Raises:
-        SettingsError: an unknown format or ending, two that contradict each other, or a single file at an address.
+        SettingsError: format or ending is unknown, they contradict each other, or a single file is at an address.
     """
     known: tuple[Format, ...] = get_args(Format)
     ending = Path(out).suffix.lower().lstrip(".")
@@ -43,8 +46,8 @@ def choose_format(out: str | Path, given: str | None = None) -> Format | None:
         given = ending
     elif ending and not is_address(str(out)):
         raise SettingsError(
-            f"{out}: unknown ending .{ending}; use .parquet, .npz, .npy or .tfrecord, name a format, or none for a "
-            "folder"
+            f"{out}: unknown ending .{ending}; use .parquet, .npz, .npy or .tfrecord, give a format, or no ending for "
+            "a folder"
         )
     if given is not None and is_address(str(out)):
         raise SettingsError(
@@ -54,35 +57,34 @@ def choose_format(out: str | Path, given: str | None = None) -> Format | None:
 
 
 def errors_path(out: str | Path, fmt: Format | None) -> str:
-    """Where the list of failed inputs goes: beside a file, or into the folder."""
+    """Return the path of the list of failures: beside a file, or in a folder."""
     if fmt is None:
         return f"{redacted(str(out)).rstrip('/')}/{ERRORS_NAME}"
-    return str(_errors_file(_followed(Path(out))))
+    return str(_errors_file(_resolved(Path(out))))
 
 
 def _errors_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.errors.csv")
 
 
-def _followed(path: Path) -> Path:
-    # Renaming onto a link would replace the link, not what it points to.
+def _resolved(path: Path) -> Path:
+    # Renaming a file to a link would replace the link, not its target.
     return path.resolve() if path.is_symlink() else path
 
 
 def check_output(out: str | Path, fmt: Format | None, *, overwrite: bool = False) -> None:
-    """Finds out early what would prevent an output.
+    """Check, before any work is done, that an output can be written.
 
     Raises:
-        OutputError: a file exists and may not be replaced, there are other things in a folder, or the place cannot be
-            written to.
+        OutputError: a file exists and may not be replaced, a folder contains other files, or there is no permission.
     """
     if is_address(str(out)):
         check_folder(open_store(str(out)))
         return
     path = Path(out)
-    with _errors_named(path):
+    with output_errors(path):
         parent = path if fmt is None else path.parent
-        while not _exists(parent):
+        while not exists(parent):
             parent = parent.parent
         if not parent.is_dir():
             if parent == path:
@@ -95,16 +97,8 @@ def check_output(out: str | Path, fmt: Format | None, *, overwrite: bool = False
             return
         if path.is_dir():
             raise OutputError(f"{path}: is a folder; name a file in it")
-        if not overwrite and any(_exists(file) for file in (path, *_companions(path, fmt))):
+        if not overwrite and any(exists(file) for file in (path, *_companions(path, fmt))):
             raise OutputError(f"{path}: exists already; choose another output, or allow to overwrite it (--overwrite)")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def _companions(path: Path, fmt: Format) -> tuple[Path, ...]:
@@ -116,52 +110,56 @@ def _companions(path: Path, fmt: Format) -> tuple[Path, ...]:
 
 
 class Output:
-    """An output that is being written; made by :func:`open_output`."""
+    """A single file that is being written; made by :func:`open_output`."""
 
-    def __init__(self, path: Path, fmt: Format, layout: Schema, staging: Path) -> None:
+    def __init__(self, path: Path, fmt: Format, schema: Schema, staging: Path) -> None:
         self._path, self._staging = path, staging
+        self._before = {file: identity(file) for file in (path, *_companions(path, fmt))}
         self._ready = staging / "ready"
         self._ready.mkdir()
-        self._writer = _make_writer(self._ready, path.name, fmt, layout)
+        self._writer = _make_writer(self._ready, path.name, fmt, schema)
         self._rows = 0
 
     def write(self, rows: Rows) -> None:
-        """Adds rows of one input.
+        """Add the rows of one input.
 
         Raises:
-            OutputError: they cannot be written.
+            OutputError: the rows cannot be written.
         """
-        with _errors_named(self._path):
+        with output_errors(self._path):
             self._writer.write(rows)
         self._rows += len(rows)
 
     def finish(self, failures: Sequence[Failure] = ()) -> None:
-        """Completes the output and puts it and the list of failed inputs in their places.
+        """Complete the output, and rename it and the list of failures to their final names.
 
-        Without a row there is no output: only the list is written, and what was there before stays.
+        Without any row only the list is written, and an existing output stays.
 
         Raises:
-            OutputError: they cannot be written; what was there before stays.
+            OutputError: the files cannot be written, or another run has written them since this one began; existing
+                files stay.
         """
-        with _errors_named(self._path):
+        with output_errors(self._path):
             errors = _stage_errors(self._staging, failures)
             if self._rows:
                 self._writer.complete()
                 self._publish()
-            _place_errors(errors, _errors_file(self._path))
+            _move_errors(errors, _errors_file(self._path))
 
     def _publish(self) -> None:
         folder = self._path.parent
         ready = sorted(self._ready.iterdir())
         for file in ready:
-            _sync(file)
-        old = [folder / file.name for file in ready if _exists(folder / file.name)]
-        if len(ready) == 1:  # one step, with nothing in between
+            sync(file)
+        if any(identity(file) != before for file, before in self._before.items()):
+            raise OutputError(f"{self._path}: another run has written it since this one began; choose another output")
+        old = [folder / file.name for file in ready if exists(folder / file.name)]
+        if len(ready) == 1:  # a single rename is atomic
             ready[0].replace(folder / ready[0].name)
             return
         replaced = self._staging / "replaced"
         replaced.mkdir()
-        with contextlib.ExitStack() as undo:  # several files: all of them, or as it was
+        with contextlib.ExitStack() as undo:  # several files: all are replaced, or none
             for file in old:
                 file.replace(replaced / file.name)
                 undo.callback((replaced / file.name).replace, file)
@@ -171,28 +169,29 @@ class Output:
             undo.pop_all()
 
     def close(self) -> None:
-        """Closes the files, finished or not."""
+        """Close the files, complete or not."""
         self._writer.close()
 
 
 @contextlib.contextmanager
-def open_output(path: Path, fmt: Format, layout: Schema, *, overwrite: bool = False) -> Iterator[Output]:
-    """Opens an output; leaving the block without :meth:`Output.finish` leaves nothing behind.
+def open_output(path: Path, fmt: Format, schema: Schema, *, overwrite: bool = False) -> Iterator[Output]:
+    """Open an output for writing. If the block ends without :meth:`Output.finish`, nothing is written.
 
     Args:
-        path: the file; folders that are missing are made. Links are followed.
+        path: the file; missing folders are created. Links are followed.
         fmt: the format.
-        layout: what the rows are.
-        overwrite: whether to replace an output that is there.
+        schema: the schema of the rows.
+        overwrite: True replaces an existing output.
 
     Raises:
-        OutputError: it exists already, or cannot be written.
+        OutputError: the output exists, another run is writing it, or it cannot be written.
     """
     check_output(path, fmt, overwrite=overwrite)
-    path = _followed(path)
-    with _staging(path) as staging:
-        with _errors_named(path):
-            output = Output(path, fmt, layout, staging)
+    path = _resolved(path)
+    with staging_folder(path) as staging, locked(path):
+        check_output(path, fmt, overwrite=overwrite)  # another run may have ended meanwhile
+        with output_errors(path):
+            output = Output(path, fmt, schema, staging)
         try:
             yield output
         finally:
@@ -200,18 +199,18 @@ def open_output(path: Path, fmt: Format, layout: Schema, *, overwrite: bool = Fa
 
 
 def write_errors(path: Path, failures: Sequence[Failure]) -> None:
-    """Writes only the list of failed inputs of a file: a CSV file with the columns path, reason and type.
+    """Write only the list of failures of a single file: a CSV file with the columns path, reason and type.
 
     Args:
         path: the output.
-        failures: the inputs; without any, a list that is there is removed.
+        failures: the failures; without any, an existing list is removed.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the list cannot be written.
     """
-    path = _followed(path)
-    with _staging(path) as staging, _errors_named(path):
-        _place_errors(_stage_errors(staging, failures), _errors_file(path))
+    path = _resolved(path)
+    with staging_folder(path) as staging, output_errors(path):
+        _move_errors(_stage_errors(staging, failures), _errors_file(path))
 
 
 def _stage_errors(staging: Path, failures: Sequence[Failure]) -> Path | None:
@@ -225,57 +224,22 @@ def _stage_errors(staging: Path, failures: Sequence[Failure]) -> Path | None:
     return staged
 
 
-def _place_errors(staged: Path | None, path: Path) -> None:
+def _move_errors(staged: Path | None, path: Path) -> None:
     if staged is None:
-        path.unlink(missing_ok=True)  # of an earlier run
+        path.unlink(missing_ok=True)  # list of an earlier run
     else:
         staged.replace(path)
 
 
-@contextlib.contextmanager
-def _staging(path: Path) -> Iterator[Path]:
-    """A temporary folder where the output will be; of the folders that are made for it, none stays empty."""
-    folder = path.parent
-    with contextlib.ExitStack() as stack:
-        with _errors_named(path):
-            for missing in reversed([f for f in (folder, *folder.parents) if not f.exists()]):
-                missing.mkdir(exist_ok=True)
-                stack.callback(_remove_if_empty, missing)
-            prefix, suffix = _STAGING
-            staging = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, suffix=suffix, dir=folder))
-        yield Path(staging)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def _make_writer(folder: Path, name: str, fmt: Format, layout: Schema) -> Writer:
+def _make_writer(folder: Path, name: str, fmt: Format, schema: Schema) -> Writer:
     from vggish_pt.dataset.outputs.numpy_files import NpyWriter, NpzWriter
     from vggish_pt.dataset.outputs.parquet import ParquetWriter
     from vggish_pt.dataset.outputs.tfrecord import TFRecordWriter
 
-    kinds: dict[Format, Callable[[Path, Schema], Writer]] = {
+    writers: dict[Format, Callable[[Path, Schema], Writer]] = {
         "parquet": ParquetWriter,
         "npz": NpzWriter,
         "npy": NpyWriter,
         "tfrecord": TFRecordWriter,
     }
-    return kinds[fmt](folder / name, layout)
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb") as opened:
-        os.fsync(opened.fileno())
-
-
-@contextlib.contextmanager
-def _errors_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OutputError:
-        raise
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise OutputError(f"{path}: cannot be written ({reason})") from error
+    return writers[fmt](folder / name, schema)

@@ -1,7 +1,8 @@
-"""What keeps a second run out of a dataset folder.
+"""Lock of a dataset folder: it refuses a second run while one writes.
 
-On a disk the system's own file lock, which ends with the process, however it ends. On object storage a file with a
-heartbeat: a run that was killed leaves it, and after :data:`STALE_SECONDS` without a beat another may take over.
+On a disk it is the operating system's file lock, which ends with the process. On object storage, for which no
+maintained library offers a lock, it is a file with a heartbeat. A killed run leaves that file behind; after
+:data:`STALE_SECONDS` without a heartbeat another run may take the lock (tests/dataset/outputs/test_address.py).
 """
 
 from __future__ import annotations
@@ -23,40 +24,42 @@ LOCK_NAME = ".vggish-pt.lock"
 
 BEAT_SECONDS = 30.0
 STALE_SECONDS = 300.0
-"""Without a beat for so long, a run counts as dead. The clocks of machines that share a folder must agree that far."""
+"""Seconds without a heartbeat after which a run counts as dead. The clocks of the machines must agree within that."""
 
 _READINGS = 10
-# Between writing a lock where the store cannot create a file exclusively, and looking whose it became.
+# Wait between writing a lock and reading it again, on storage that cannot create a file exclusively.
 _SETTLE_SECONDS = 1.0
 
 
 class Lock(Protocol):
-    """The right to write to a folder."""
+    """Exclusive right to write to a folder."""
 
     def acquire(self) -> None:
-        """Takes it.
+        """Take the lock.
 
         Raises:
-            OutputError: another run has it.
+            OutputError: another run holds it.
         """
 
     def check(self) -> None:
-        """Makes sure that it is still ours; called before each file that is written.
+        """Check that this run still holds the lock; called before each write.
 
         Raises:
-            OutputError: another run has taken over.
+            OutputError: another run has taken it.
         """
 
     def release(self) -> None:
-        """Gives it back."""
+        """Release the lock."""
 
 
 class FileLock:
-    """The system's lock on a file in the folder. The file stays: removing it would let two runs lock different files.
+    """The operating system's lock on a file in the folder.
+
+    The file stays after a run: if it were removed, two runs could lock different files of the same name.
 
     Args:
         path: the file.
-        folder: the folder's name.
+        folder: the folder's name, for messages.
     """
 
     def __init__(self, path: Path, folder: str) -> None:
@@ -66,7 +69,7 @@ class FileLock:
         self._lock = SystemLock(path)
 
     def acquire(self) -> None:
-        """Takes it."""
+        """Take the lock."""
         from filelock import Timeout
 
         try:
@@ -76,23 +79,23 @@ class FileLock:
                 f"{self._folder}: another run is writing there; wait until it ends, or choose another output"
             ) from None
         except (OSError, NotImplementedError) as error:
-            raise OutputError(f"{self._folder}: cannot be locked ({why(error)})") from error
+            raise OutputError(f"{self._folder}: cannot be locked ({storage_reason(error)})") from error
 
     def check(self) -> None:
-        """It cannot be lost while the process runs."""
+        """Do nothing: the lock is held until the process ends."""
 
     def release(self) -> None:
-        """Gives it back."""
+        """Release the lock."""
         self._lock.release()
 
 
 class ObjectLock:
-    """A file that says who writes to the folder, and when that run last said so.
+    """A file that names the run that writes to the folder, with the time of its last heartbeat.
 
     Args:
         fs: the fsspec file system.
         path: the file.
-        folder: the folder's name.
+        folder: the folder's name, for messages.
     """
 
     def __init__(self, fs: Any, path: str, folder: str) -> None:
@@ -101,22 +104,22 @@ class ObjectLock:
         self._held = False
         self._stop = threading.Event()
         self._writing = threading.Lock()
-        self._beating: threading.Thread | None = None
+        self._heartbeat: threading.Thread | None = None
 
     def acquire(self) -> None:
-        """Takes it."""
+        """Take the lock."""
         try:
-            if not self._take():
+            if not self._create():
                 self._take_over()
         except OutputError:
             raise
-        except Exception as error:  # each library has its own
-            raise OutputError(f"{self._folder}: cannot be locked ({why(error)})") from error
+        except Exception as error:  # each library raises its own classes
+            raise OutputError(f"{self._folder}: cannot be locked ({storage_reason(error)})") from error
         self._held = True
-        self._beating = threading.Thread(target=self._beat, name="vggish-pt-lock", daemon=True)
-        self._beating.start()
+        self._heartbeat = threading.Thread(target=self._beat, name="vggish-pt-lock", daemon=True)
+        self._heartbeat.start()
 
-    def _take(self) -> bool:
+    def _create(self) -> bool:
         try:
             create(self._fs, self._path, self._content())
         except FileExistsError:
@@ -124,7 +127,11 @@ class ObjectLock:
         return True
 
     def _take_over(self) -> None:
-        """Takes the lock of a run that is dead, or refuses."""
+        """Take the lock of a dead run.
+
+        Raises:
+            OutputError: the run that holds the lock is alive.
+        """
         owner = self._owner()
         if owner is not None and time.time() - owner["time"] < STALE_SECONDS:
             raise OutputError(
@@ -132,17 +139,17 @@ class ObjectLock:
                 f"until it ends, or, if it was killed, for {STALE_SECONDS / 60:.0f} minutes"
             )
         self._fs.pipe_file(self._path, self._content())
-        time.sleep(_SETTLE_SECONDS)  # others may have found it dead at the same time: the last to write has it
+        time.sleep(_SETTLE_SECONDS)  # several runs may take over at the same time: the last one to write wins
         self._check()
 
     def check(self) -> None:
-        """Makes sure that it is still ours."""
+        """Check that this run still holds the lock."""
         try:
             self._check()
         except OutputError:
             raise
         except Exception as error:
-            raise OutputError(f"{self._folder}: its lock cannot be read ({why(error)})") from error
+            raise OutputError(f"{self._folder}: its lock cannot be read ({storage_reason(error)})") from error
 
     def _check(self) -> None:
         with self._writing:
@@ -151,19 +158,19 @@ class ObjectLock:
             raise OutputError(f"{self._folder}: another run has taken over there; this one stops")
 
     def release(self) -> None:
-        """Gives it back."""
+        """Release the lock."""
         self._stop.set()
-        if self._beating is not None:
-            self._beating.join()
+        if self._heartbeat is not None:
+            self._heartbeat.join()
         if self._held:
             self._held = False
-            with contextlib.suppress(Exception):  # it goes stale by itself
+            with contextlib.suppress(Exception):  # a lock that stays becomes stale
                 self._check()
                 self._fs.rm_file(self._path)
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            with contextlib.suppress(Exception), self._writing:  # a beat that fails is made up for by the next
+            with contextlib.suppress(Exception), self._writing:  # the next heartbeat makes up for a failed one
                 if (self._owner() or {}).get("token") != self._token:
                     return
                 self._fs.pipe_file(self._path, self._content())
@@ -173,38 +180,38 @@ class ObjectLock:
         return json.dumps(owner).encode()
 
     def _owner(self) -> dict[str, Any] | None:
-        """What the lock says; None if there is none, or one that says nothing."""
+        """Return the contents of the lock; None if there is no lock, or an unreadable one."""
         for _ in range(_READINGS):
             self._fs.invalidate_cache()
             try:
-                told = json.loads(self._fs.cat_file(self._path))
-                return {"token": told["token"], "host": told["host"], "process": told["process"], "time": +told["time"]}
+                lock = json.loads(self._fs.cat_file(self._path))
+                return {"token": lock["token"], "host": lock["host"], "process": lock["process"], "time": +lock["time"]}
             except FileNotFoundError:
                 return None
             except (ValueError, KeyError, TypeError):
-                time.sleep(0.1)  # where uploads can be seen half-way, it may be being written
+                time.sleep(0.1)  # some storage shows a file while it is being written
         return None
 
 
 def create(fs: Any, path: str, data: bytes) -> None:
-    """Uploads a file that is not there yet; in one step where the store can do that.
+    """Upload a new file; in one step where the storage supports that.
 
     Raises:
-        FileExistsError: it is there.
+        FileExistsError: the file exists.
     """
     try:
         fs.pipe_file(path, data, mode="create")
     except FileExistsError:
         raise
-    except Exception:  # the store, or its library, has no such mode
+    except Exception:  # the storage, or its library, has no such mode
         fs.invalidate_cache()
         if fs.exists(path):
             raise FileExistsError("is there already") from None
         fs.pipe_file(path, data)
 
 
-def why(error: Exception) -> str:
-    """The reason of an error in a line: the system's own words, if it comes from there."""
+def storage_reason(error: Exception) -> str:
+    """Return the reason of an error as one line; of an error of the operating system, its own text."""
     if isinstance(error, FileExistsError):
         return "it is there already; is another run writing there?"
     if isinstance(error, OSError) and error.errno and error.strerror:

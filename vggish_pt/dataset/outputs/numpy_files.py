@@ -1,6 +1,6 @@
-"""NumPy's formats: one NPZ with all columns, or one NPY with the embeddings alone and a CSV file that names its rows.
+"""NumPy's formats: an NPZ file with all columns, or an NPY file with the embeddings and a CSV file with the rest.
 
-Both load without pickling. Embeddings go to disk as they come; only the other columns are kept in memory till the end.
+Both load without pickling. Embeddings are written as they arrive; the other columns stay in memory until the end.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from vggish_pt.errors import SettingsError
 
 
 class NpyWriter:
-    """``NAME`` with the embeddings, ``NAME.index.csv`` that says which row is what, ``NAME.json`` what made them.
+    """Writer of ``NAME`` (embeddings), ``NAME.index.csv`` (other columns) and ``NAME.json`` (weights and settings).
 
     Args:
         path: the ``.npy`` file.
-        layout: what the rows are.
+        schema: the schema of the rows.
     """
 
-    def __init__(self, path: Path, layout: Schema) -> None:
-        self._path, self._metadata = path, layout.metadata
-        self._stream = _NpyStream(path, layout)
-        self._index = _Index(layout)
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self._path, self._metadata = path, schema.metadata
+        self._stream = _NpyStream(path, schema)
+        self._index = _Index(schema)
 
     def write(self, rows: Rows) -> None:
-        """Adds rows of one input."""
+        """Add the rows of one input."""
         self._stream.write(rows.embedding)
         self._index.add(rows)
 
     def complete(self) -> None:
-        """Writes the header again, the index and the metadata."""
+        """Write the final header, the index and the metadata."""
         self._stream.complete()
         index, metadata = npy_companions(self._path)
         with index.open("w", newline="", encoding="utf-8") as file:
@@ -50,38 +50,41 @@ class NpyWriter:
         metadata.write_text(json.dumps(self._metadata, indent=2) + "\n", encoding="utf-8")
 
     def close(self) -> None:
-        """Closes the file, complete or not."""
+        """Close the file, complete or not."""
         self._stream.close()
 
 
 def npy_companions(path: Path) -> tuple[Path, Path]:
-    """The files beside an ``.npy`` file: its index and its metadata."""
+    """Return the paths of an ``.npy`` file's index and metadata."""
     return path.with_name(f"{path.name}.index.csv"), path.with_name(f"{path.name}.json")
 
 
 class NpzWriter:
-    """All columns as arrays in one file, and the metadata as JSON text.
+    """Writer of a file with all columns as arrays, and the metadata as JSON text.
 
     Args:
         path: the ``.npz`` file.
-        layout: what the rows are.
+        schema: the schema of the rows.
+
+    Raises:
+        SettingsError: a column is called "metadata".
     """
 
-    def __init__(self, path: Path, layout: Schema) -> None:
-        self._path, self._metadata = path, layout.metadata
-        self._index = _Index(layout)
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self._path, self._metadata = path, schema.metadata
+        self._index = _Index(schema)
         if "metadata" in self._index.extra:
-            raise SettingsError("an NPZ file has a metadata of its own; call the manifest's column otherwise")
+            raise SettingsError("the name 'metadata' is reserved in an NPZ file; rename the manifest's column")
         self._embedding = path.with_name("embedding.npy")
-        self._stream = _NpyStream(self._embedding, layout)
+        self._stream = _NpyStream(self._embedding, schema)
 
     def write(self, rows: Rows) -> None:
-        """Adds rows of one input."""
+        """Add the rows of one input."""
         self._stream.write(rows.embedding)
         self._index.add(rows)
 
     def complete(self) -> None:
-        """Packs the arrays into one file."""
+        """Write all arrays into one file."""
         self._stream.complete()
         with zipfile.ZipFile(self._path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
             archive.write(self._embedding, "embedding.npy")
@@ -89,7 +92,7 @@ class NpzWriter:
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, array, allow_pickle=False)
             archive.writestr("metadata.npy", _npy_bytes(np.array(json.dumps(self._metadata))))
-            # As NumPy pads text to the longest, paths are by far larger in the file than here, but for the packing.
+            # NumPy pads texts to the longest one, so they are compressed.
             archive.compression = zipfile.ZIP_DEFLATED
             for name, texts in self._index.texts().items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
@@ -97,20 +100,20 @@ class NpzWriter:
         self._embedding.unlink()
 
     def close(self) -> None:
-        """Closes the file, complete or not."""
+        """Close the file, complete or not."""
         self._stream.close()
 
 
 class _NpyStream:
-    """An ``.npy`` file whose number of rows is known only at the end."""
+    """Writer of an ``.npy`` file whose number of rows is known only at the end."""
 
-    def __init__(self, path: Path, layout: Schema) -> None:
-        self._shape, self._dtype, self._rows = layout.shape, np.dtype(layout.dtype), 0
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self._shape, self._dtype, self._rows = schema.shape, np.dtype(schema.dtype), 0
         self._file: IO[bytes] = path.open("wb")
         self._write_header()
 
     def _write_header(self) -> None:
-        # NumPy leaves room in the header for the first dimension to grow, so writing it again changes no offset.
+        # NumPy's header has room for a larger first dimension, so the data keep their offset.
         self._file.seek(0)
         _write_header(self._file, self._dtype, (self._rows, *self._shape))
 
@@ -127,11 +130,11 @@ class _NpyStream:
 
 
 class _Index:
-    """The columns beside the embeddings, gathered in memory."""
+    """Columns other than the embeddings, in memory."""
 
-    def __init__(self, layout: Schema) -> None:
+    def __init__(self, schema: Schema) -> None:
         self._rows: list[Rows] = []
-        self._fields = layout.extra
+        self._fields = schema.extra
 
     def add(self, rows: Rows) -> None:
         self._rows.append(replace(rows, embedding=np.zeros(0)))
@@ -159,7 +162,7 @@ class _Index:
         return found
 
     def _column(self, field: Any) -> NDArray[Any]:
-        """A number for each input; with missing ones among them, floats and NaN."""
+        """Return a number for each input; if some are missing, floats with NaN."""
         import pyarrow as pa
 
         values = pa.array([r.columns.get(field.name) for r in self._rows], field.type)
@@ -168,7 +171,7 @@ class _Index:
         return np.asarray(values.to_numpy(zero_copy_only=False))
 
     def texts(self) -> dict[str, list[str]]:
-        """Text for each input; of lists and the like as JSON."""
+        """Return columns of text, with a value for each input; lists and other types as JSON."""
         columns = {
             f.name: [_text(r.columns.get(f.name)) for r in self._rows] for f in self._fields if not _is_number(f.type)
         }

@@ -1,4 +1,4 @@
-"""One Parquet file, alone or as a part of a folder."""
+"""Parquet file, alone or as a part of a dataset folder."""
 
 from __future__ import annotations
 
@@ -13,50 +13,49 @@ import numpy as np
 
 from vggish_pt.dataset.schema import Rows, Schema
 
-# Bytes of embeddings in a row group, which is what a reader takes at once.
-_GROUP_BYTES = 1 << 24
+_GROUP_BYTES = 1 << 24  # embeddings in a row group, which readers load as a whole
 
 PART_NAME = re.compile(r"part-(\d{5,})\.parquet")
 
 
 def is_part(path: Path) -> bool:
-    """Whether a file is, by its name, part of an output folder."""
+    """Return True if a file has the name of a part."""
     return PART_NAME.fullmatch(path.name) is not None and path.is_file()
 
 
 class ParquetWriter:
-    """One Parquet file; gathers rows into row groups of a good size.
+    """Writer of a Parquet file, in row groups of about 16 MiB.
 
     Args:
-        file: the file: its path, or a file that is open for writing.
-        layout: what the rows are.
-        facts: more metadata, text by name.
+        file: a path, or a file that is open for writing.
+        schema: the schema of the rows.
+        metadata: additional metadata: text by name.
     """
 
-    def __init__(self, file: Path | IO[bytes], layout: Schema, facts: Mapping[str, str] | None = None) -> None:
+    def __init__(self, file: Path | IO[bytes], schema: Schema, metadata: Mapping[str, str] | None = None) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._group_rows = max(1, _GROUP_BYTES // layout.row_bytes)
+        self._group_rows = max(1, _GROUP_BYTES // schema.row_bytes)
         self._buffer: list[Rows] = []
         self._buffered = 0
-        self._extra = layout.extra
+        self._extra = schema.extra
         self._schema = pa.schema(
             [
                 ("path", pa.string()),
                 ("window", pa.int32()),
                 ("start", pa.float64()),
                 ("end", pa.float64()),
-                ("embedding", pa.list_(pa.from_numpy_dtype(layout.dtype), layout.size)),
+                ("embedding", pa.list_(pa.from_numpy_dtype(schema.dtype), schema.size)),
                 *self._extra,
             ],
-            metadata={"vggish_pt": json.dumps(layout.metadata), **(facts or {})},
+            metadata={"vggish_pt": json.dumps(schema.metadata), **(metadata or {})},
         )
         repetitive = ["path", *(field.name for field in self._extra if not pa.types.is_nested(field.type))]
         self._writer = pq.ParquetWriter(file, self._schema, use_dictionary=repetitive, compression="zstd")
 
     def write(self, rows: Rows) -> None:
-        """Adds rows of one input."""
+        """Add the rows of one input."""
         self._buffer.append(rows)
         self._buffered += len(rows)
         if self._buffered >= self._group_rows:
@@ -82,12 +81,12 @@ class ParquetWriter:
         self._buffer, self._buffered = [], 0
 
     def complete(self) -> None:
-        """Writes the last row group and the footer."""
+        """Write the last row group and the footer."""
         if self._buffer:
             self._write_buffer()
         self._writer.close()
 
     def close(self) -> None:
-        """Closes the file, complete or not."""
-        with contextlib.suppress(OSError):  # a full disk was reported already
+        """Close the file, complete or not."""
+        with contextlib.suppress(OSError):  # a full disk has already raised an error
             self._writer.close()

@@ -1,8 +1,8 @@
-"""``_run.json``: what a dataset folder holds, what made it, and when.
+"""Record of a dataset folder, ``_run.json``: state, settings, counts, versions and timing.
 
-It tells; it decides nothing: what is done is read from the parts (:mod:`vggish_pt.dataset.outputs.part`). Times are
-seconds since 1970 by the machine's clock, but ``elapsed``, which counts the seconds that runs took, whatever the clock
-did.
+The record is for the reader. It does not decide which inputs are done: the parts do
+(:mod:`vggish_pt.dataset.outputs.part`). Times are seconds since 1970 by the machine's clock. ``elapsed`` is measured
+with a monotonic clock, so that a change of the clock has no effect on it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from vggish_pt.audio.clip import path_text
 from vggish_pt.dataset.schema import Schema
 from vggish_pt.errors import OutputError
+from vggish_pt.utils.mappings import changes
 from vggish_pt.utils.remote import is_address, redacted
 from vggish_pt.utils.versions import versions
 
@@ -29,16 +30,16 @@ _MAX_BYTES = 1 << 26
 
 @dataclass
 class Counts:
-    """What a folder holds.
+    """Counts of a folder.
 
     Attributes:
-        inputs: that it is about: files, errors, and what is still to do.
-        files: embedded.
-        windows: that they gave.
-        seconds: of audio.
-        errors: inputs that failed.
-        repeated: inputs that were named more than once in the latest run.
-        passed_over: files that the latest run met but did not take for audio.
+        inputs: number of inputs: embedded, failed and pending.
+        files: number of inputs that were embedded.
+        windows: number of their windows.
+        seconds: seconds of audio.
+        errors: number of inputs that failed.
+        repeated: number of inputs that the latest run named more than once.
+        passed_over: number of files that the latest run skipped because they are not audio.
     """
 
     inputs: int = 0
@@ -55,13 +56,13 @@ class Session:
     """One run of the command.
 
     Attributes:
-        named: the inputs as the user named them.
-        options: what changes the speed only: device, engine, workers, batch size.
-        started: when it began.
-        ended: when it ended, or last wrote.
-        elapsed: seconds that it took.
-        files: how many it embedded.
-        errors: how many inputs failed in it.
+        named: the inputs as given by the user.
+        options: options that change the speed only: device, engine, workers, batch size.
+        started: time of its start.
+        ended: time of its end, or of its latest write.
+        elapsed: its duration in seconds.
+        files: number of inputs that it embedded.
+        errors: number of inputs that failed in it.
         versions: see :func:`vggish_pt.utils.versions.versions`.
     """
 
@@ -81,27 +82,27 @@ class Session:
 
 
 class RunRecord:
-    """The contents of ``_run.json``.
+    """Contents of ``_run.json``.
 
     Args:
-        layout: what the rows are.
-        earlier: the record of the runs before, as :func:`read_record` gives it.
+        schema: the schema of the rows.
+        earlier: the record of the earlier runs, from :func:`read_record`.
     """
 
-    def __init__(self, layout: Schema, earlier: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, schema: Schema, earlier: Mapping[str, Any] | None = None) -> None:
         timing = (earlier or {}).get("timing") or {}
-        self._layout = layout
+        self._schema = schema
         self.counts = Counts()
         self.sessions: list[dict[str, Any]] = list(timing.get("sessions") or [])
         self._progress: list[dict[str, Any]] = list(timing.get("progress") or [])
         self._before = float(timing.get("elapsed") or 0.0)
 
     def last_versions(self) -> dict[str, Any] | None:
-        """The versions that the latest run before this one had."""
+        """Return the versions of the run before this one."""
         return dict(self.sessions[-1].get("versions") or {}) if self.sessions else None
 
     def sample(self, session: Session) -> None:
-        """Notes how far things are."""
+        """Append the current counts to the progress."""
         counts = self.counts
         self._progress.append(
             {
@@ -113,12 +114,12 @@ class RunRecord:
                 "errors": counts.errors,
             }
         )
-        if len(self._progress) > _MAX_SAMPLES:  # so that the file stays small, however long runs take
+        if len(self._progress) > _MAX_SAMPLES:  # bounds the size of the file
             self._progress = self._progress[::2]
 
     def text(self, session: Session, *, complete: bool) -> str:
-        """The record as JSON."""
-        layout, metadata = self._layout, self._layout.metadata
+        """Return the record as JSON."""
+        schema, metadata = self._schema, self._schema.metadata
         sessions = [*self.sessions, asdict(session)]
         record = {
             "format": FORMAT,
@@ -126,9 +127,9 @@ class RunRecord:
             "inputs": session.named,
             "weights": metadata.get("weights"),
             "settings": metadata.get("settings"),
-            "shape": list(layout.shape),
-            "dtype": layout.dtype,
-            "columns": column_types(layout),
+            "shape": list(schema.shape),
+            "dtype": schema.dtype,
+            "columns": column_types(schema),
             "versions": session.versions,
             "counts": asdict(self.counts),
             "timing": {
@@ -142,33 +143,33 @@ class RunRecord:
         return json.dumps(record, indent=1) + "\n"
 
 
-def column_types(layout: Schema) -> dict[str, str]:
-    """The types of the columns beside the usual ones, by name."""
-    return {field.name: str(field.type) for field in layout.extra}
+def column_types(schema: Schema) -> dict[str, str]:
+    """Return the types of the additional columns, by name."""
+    return {field.name: str(field.type) for field in schema.extra}
 
 
 def read_record(raw: bytes, folder: str) -> dict[str, Any]:
-    """Reads ``_run.json``.
+    """Read ``_run.json``.
 
     Raises:
-        OutputError: it is damaged, or of a newer version of the format.
+        OutputError: the file is damaged, or its format is newer than this version of the package.
     """
-    place = f"{folder.rstrip('/')}/{RUN_NAME}"
+    path = f"{folder.rstrip('/')}/{RUN_NAME}"
     try:
         if len(raw) > _MAX_BYTES:
             raise ValueError("too long")
         record = json.loads(raw)
         version = record["format"]
         if not isinstance(version, int):
-            raise ValueError("its format is no number")
+            raise ValueError("its format is not a number")
         if version <= FORMAT:
             _check_timing(record["timing"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OutputError(
-            f"{place}: is damaged ({error}); remove it: what is done stands in the parts themselves"
+            f"{path}: is damaged ({error}); remove it: the parts themselves say which inputs are done"
         ) from None
     if version > FORMAT:
-        raise OutputError(f"{place}: has format {version}, this version knows up to {FORMAT}; update vggish_pt")
+        raise OutputError(f"{path}: has format {version}, this version knows up to {FORMAT}; update vggish_pt")
     return dict(record)
 
 
@@ -176,33 +177,27 @@ def _check_timing(timing: Mapping[str, Any]) -> None:
     for name in ("sessions", "progress"):
         entries = timing[name]
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise ValueError(f"{name} is no list of objects")
+            raise ValueError(f"{name} is not a list of objects")
     for session in timing["sessions"]:
         dict(session["versions"])
     float(timing["elapsed"])
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What two records or parts say differently of how embeddings were made, each as one phrase.
+    """Return the differences of the settings of two records or parts, each as one phrase.
 
     Args:
         old: ``weights``, ``settings`` and ``columns`` of the folder.
-        new: the same of this run.
+        new: those of this run.
     """
     found = []
-    weights = [dict(each.get("weights") or {}) for each in (old, new)]
-    identity = "sha256" if all(each.get("sha256") for each in weights) else "name"
+    weights = [dict(record.get("weights") or {}) for record in (old, new)]
+    identity = "sha256" if all(entry.get("sha256") for entry in weights) else "name"
     if any(weights[0].get(name) != weights[1].get(name) for name in (identity, "final_relu")):
         found.append(f"weights: {_weights(weights[0])} in the folder, {_weights(weights[1])} now")
-    for kind in ("settings", "columns"):
-        before, now = dict(old.get(kind) or {}), dict(new.get(kind) or {})
-        names = [*now, *(name for name in before if name not in now)]
-        prefix = "column " if kind == "columns" else ""
-        found += [
-            f"{prefix}{name}: {_shown(before, name)} in the folder, {_shown(now, name)} now"
-            for name in names
-            if _shown(before, name) != _shown(now, name)
-        ]
+    for kind, prefix in (("settings", ""), ("columns", "column ")):
+        changed = changes(old.get(kind) or {}, new.get(kind) or {}, missing="absent")
+        found += [f"{prefix}{name}: {before} in the folder, {now} now" for name, before, now in changed]
     return found
 
 
@@ -211,10 +206,6 @@ def _weights(weights: Mapping[str, Any]) -> str:
     return f"{weights.get('name')} (sha256 {str(weights.get('sha256'))[:12]}{relu})"
 
 
-def _shown(values: Mapping[str, Any], name: str) -> str:
-    return str(values[name]) if name in values else "absent"
-
-
 def named_inputs(named: Sequence[str]) -> list[str]:
-    """Names as a record can hold them: as UTF-8, and without credentials."""
+    """Return names as UTF-8 text without credentials."""
     return [path_text(redacted(name) if is_address(name) else name) for name in named]

@@ -1,6 +1,7 @@
-"""Where a dataset folder lies: on a disk, or at an address that fsspec knows.
+"""Files of a dataset folder, on a disk or at an address that fsspec knows.
 
-A file gets its name when it is whole: on a disk by renaming, on object storage because an upload is seen when it ends.
+A file gets its name when it is complete: on a disk by renaming, on object storage because an upload becomes
+visible when it ends.
 """
 
 from __future__ import annotations
@@ -13,61 +14,61 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
-from vggish_pt.dataset.outputs.lock import LOCK_NAME, FileLock, Lock, ObjectLock, create, why
+from vggish_pt.dataset.outputs.lock import LOCK_NAME, FileLock, Lock, ObjectLock, create, storage_reason
 from vggish_pt.errors import AudioError, OutputError, VGGishError
 from vggish_pt.utils.atomic import whole_file
 from vggish_pt.utils.remote import file_system, is_address, local_path, redacted
 
-Write = Callable[[IO[bytes]], None]
+Write = Callable[[IO[bytes]], object]
 
 _LEFT_OVER = re.compile(r"\.(part-\d{5,}\.parquet|errors\.parquet|_run\.json)\.[^.]*\.tmp")
-# Uploads that are seen only when they are complete.
+# Protocols whose uploads become visible only when they are complete.
 _WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"}
 
 
 class FolderStore(Protocol):
-    """A folder's files, by name."""
+    """Files of a folder, by name."""
 
     name: str
-    """How the user called it."""
+    """Name of the folder as given by the user."""
 
     def create(self) -> None:
-        """Makes the folder if it is not there."""
+        """Create the folder if it does not exist."""
 
     def names(self) -> list[str]:
-        """All names in the folder, sorted; none if it is not there."""
+        """Return the names of all files, sorted; none if the folder does not exist."""
 
     def open(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-        """A file to read, which can seek."""
+        """Open a file for reading; it can seek."""
 
     def write(self, name: str, write: Write, *, new: bool = False) -> None:
-        """Writes a file, whole or not at all, to last.
+        """Write a file, whole or not at all. It survives a loss of power.
 
         Args:
             name: its name.
-            write: is called with a file to write to.
-            new: whether a file of this name is an error.
+            write: called with the file to write to.
+            new: True if an existing file of this name is an error.
         """
 
     def remove(self, name: str) -> None:
-        """Removes a file."""
+        """Remove a file."""
 
     def lock(self) -> Lock:
-        """What keeps a second run out of the folder."""
+        """Return the lock that refuses a second run in the folder."""
 
-    def tidy(self) -> None:
-        """Removes half-written files of a run that was killed; only while the folder is locked."""
+    def clean_up(self) -> None:
+        """Remove incomplete files of a killed run; only while this run holds the lock."""
 
 
 def open_store(out: str) -> FolderStore:
-    """The folder of that name.
+    """Return the folder at a path or address.
 
     Args:
         out: a path, or an address.
 
     Raises:
         MissingDependencyError: the library for such addresses is not installed.
-        OutputError: an address that cannot be used.
+        OutputError: the address cannot be used.
     """
     return AddressStore(out) if is_address(out) else LocalStore(Path(local_path(out)))
 
@@ -80,12 +81,12 @@ class LocalStore:
         self._folder = folder
 
     def create(self) -> None:
-        """Makes the folder if it is not there."""
+        """Create the folder if it does not exist."""
         with _named(self.name):
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def names(self) -> list[str]:
-        """All names in the folder."""
+        """Return the names of all files."""
         with _named(self.name, "read"):
             try:
                 return sorted(path.name for path in self._folder.iterdir())
@@ -93,28 +94,28 @@ class LocalStore:
                 return []
 
     def open(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-        """A file to read."""
+        """Open a file for reading."""
         with _named(f"{self.name}/{name}", "read"):
             return (self._folder / name).open("rb")
 
     def write(self, name: str, write: Write, *, new: bool = False) -> None:
-        """Writes a file, whole or not at all."""
+        """Write a file, whole or not at all."""
         with whole_file(self._folder / name, overwrite=not new) as file:
             write(file)
         with _named(self.name):
             _sync_folder(self._folder)
 
     def remove(self, name: str) -> None:
-        """Removes a file."""
+        """Remove a file."""
         with _named(f"{self.name}/{name}"):
             (self._folder / name).unlink(missing_ok=True)
 
     def lock(self) -> Lock:
-        """What keeps a second run out."""
+        """Return the lock."""
         return FileLock(self._folder / LOCK_NAME, self.name)
 
-    def tidy(self) -> None:
-        """Removes half-written files."""
+    def clean_up(self) -> None:
+        """Remove incomplete files."""
         for name in self.names():
             if _LEFT_OVER.fullmatch(name):
                 self.remove(name)
@@ -134,13 +135,13 @@ class AddressStore:
         self._whole_uploads = not _WHOLE_UPLOADS.isdisjoint([protocols] if isinstance(protocols, str) else protocols)
 
     def create(self) -> None:
-        """Makes the folder if it is not there."""
+        """Create the folder if it does not exist."""
         if not self._whole_uploads:
             with _named(self.name):
                 self._fs.makedirs(self._root, exist_ok=True)
 
     def names(self) -> list[str]:
-        """All names in the folder."""
+        """Return the names of all files."""
         with _named(self.name, "read"):
             self._fs.invalidate_cache()
             try:
@@ -151,14 +152,14 @@ class AddressStore:
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
-        """A file to read."""
+        """Open a file for reading."""
         with _named(f"{self.name}/{name}", "read"):
             file = self._fs.open(f"{self._root}/{name}", "rb", cache_type="none")
         with file:
             yield file
 
     def write(self, name: str, write: Write, *, new: bool = False) -> None:
-        """Writes a file, whole or not at all."""
+        """Write a file, whole or not at all."""
         buffer = io.BytesIO()
         write(buffer)
         self._put(name, buffer.getvalue(), new=new)
@@ -178,23 +179,23 @@ class AddressStore:
                 self._fs.pipe_file(path, data)
 
     def remove(self, name: str) -> None:
-        """Removes a file."""
+        """Remove a file."""
         with _named(f"{self.name}/{name}"), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(f"{self._root}/{name}")
 
     def lock(self) -> Lock:
-        """What keeps a second run out."""
+        """Return the lock."""
         return ObjectLock(self._fs, f"{self._root}/{LOCK_NAME}", self.name)
 
-    def tidy(self) -> None:
-        """Removes half-written files."""
+    def clean_up(self) -> None:
+        """Remove incomplete files."""
         for name in self.names():
             if _LEFT_OVER.fullmatch(name):
                 self.remove(name)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes sure that a new name outlasts a loss of power, where folders can be opened for that."""
+    """Make a new name survive a loss of power, on systems that can open folders."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -206,10 +207,10 @@ def _sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _named(name: str, what: str = "written") -> Iterator[None]:
-    """Turns what a file system raises into an error with a name. Libraries for addresses raise all kinds."""
+    """Raise OutputError with the name of the file instead of any error of a file system or its library."""
     try:
         yield
     except VGGishError:
         raise
     except Exception as error:
-        raise OutputError(f"{name}: cannot be {what} ({why(error)})") from error
+        raise OutputError(f"{name}: cannot be {what} ({storage_reason(error)})") from error

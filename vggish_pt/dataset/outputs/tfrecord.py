@@ -1,7 +1,10 @@
-"""AudioSet's own format: TFRecord files with a ``tf.train.SequenceExample`` for each input.
+"""AudioSet's format: TFRecord files with a ``tf.train.SequenceExample`` for each input.
 
-Context: ``video_id`` (bytes), ``start_time_seconds`` and ``end_time_seconds`` (float), ``labels`` (int64, where they
-are known). Feature lists: ``audio_embedding``, for each window a string of 128 bytes.
+Context: ``video_id`` (bytes), ``start_time_seconds`` and ``end_time_seconds`` (float), ``labels`` (int64, if known).
+Feature lists: ``audio_embedding``, a string of 128 bytes for each window.
+
+The messages are encoded here: protobuf and TensorFlow, which could do it, are heavy dependencies for three of their
+types. tests/dataset/outputs/test_tfrecord.py reads the files by TensorFlow.
 
 Formats: https://research.google.com/audioset/download.html, https://www.tensorflow.org/tutorials/load_data/tfrecord,
 https://protobuf.dev/programming-guides/encoding/
@@ -29,43 +32,43 @@ if TYPE_CHECKING:
 
 
 class TFRecordWriter:
-    """``NAME`` with a record for each input, ``NAME.json`` that says what made them.
+    """Writer of ``NAME``, with a record for each input, and of ``NAME.json``, with weights and settings.
 
     Args:
         path: the ``.tfrecord`` file.
-        layout: what the rows are.
+        schema: the schema of the rows.
 
     Raises:
-        SettingsError: rows that the format cannot hold.
+        SettingsError: the format cannot hold such rows.
     """
 
-    def __init__(self, path: Path, layout: Schema) -> None:
-        check_layout(layout)
-        self._path, self._metadata = path, layout.metadata
+    def __init__(self, path: Path, schema: Schema) -> None:
+        check_schema(schema)
+        self._path, self._metadata = path, schema.metadata
         self._file: IO[bytes] = path.open("wb")
 
     def write(self, rows: Rows) -> None:
-        """Adds an input, all of whose rows these are."""
+        """Add an input with all of its rows."""
         self._file.writelines(_record(_example(rows)))
 
     def complete(self) -> None:
-        """Closes the file and writes the metadata."""
+        """Close the file and write the metadata."""
         self.close()
         metadata = npy_companions(self._path)[1]
         metadata.write_text(json.dumps(self._metadata, indent=2) + "\n", encoding="utf-8")
 
     def close(self) -> None:
-        """Closes the file, complete or not."""
+        """Close the file, complete or not."""
         self._file.close()
 
 
-def check_layout(layout: Schema) -> None:
-    """Makes sure that rows fit the format.
+def check_schema(schema: Schema) -> None:
+    """Check that the format can hold the rows.
 
     Raises:
-        SettingsError: they are not 128 values of 8 bits for each window.
+        SettingsError: the rows are not 128 values of 8 bits for each window.
     """
-    if layout.dtype != "uint8" or layout.shape != (c.EMBEDDING_SIZE,):
+    if schema.dtype != "uint8" or schema.shape != (c.EMBEDDING_SIZE,):
         raise SettingsError(
             "TFRecord files hold 128 values of 8 bits for each window, as AudioSet's do; add --postprocess uint8, "
             "without --pool mean"
@@ -73,10 +76,10 @@ def check_layout(layout: Schema) -> None:
 
 
 def check_clips(items: Iterable[Clip]) -> None:
-    """Makes sure, before any work is done, that all labels are numbers.
+    """Check, before any work is done, that all labels are whole numbers.
 
     Raises:
-        SettingsError: names the first that is none.
+        SettingsError: a label is not; the message names the first one.
     """
     for item in items:
         try:
@@ -84,12 +87,12 @@ def check_clips(items: Iterable[Clip]) -> None:
         except (ValueError, TypeError):
             raise SettingsError(
                 f"{path_text(item.path)}: labels in TFRecord files are whole numbers, as AudioSet numbers its classes, "
-                f"not {item.columns['labels']!r}; put the numbers there, or call the column otherwise"
+                f"not {item.columns['labels']!r}; put the numbers there, or rename the column"
             ) from None
 
 
 def _labels(value: Any) -> list[int] | None:
-    """Labels as numbers; in text they stand between semicolons."""
+    """Return labels as numbers; a text holds several of them, separated by semicolons."""
     if value is None or value == "":
         return None
     if isinstance(value, str):
@@ -121,7 +124,7 @@ def _example(rows: Rows) -> bytes:
 
 
 def _feature(kind: int, content: bytes) -> bytes:
-    """A Feature: a BytesList (1), FloatList (2) or Int64List (3)."""
+    """Encode a Feature: a BytesList (1), FloatList (2) or Int64List (3)."""
     return _field(kind, content)
 
 

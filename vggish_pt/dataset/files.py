@@ -153,8 +153,3 @@ class DatasetFiles:
             return pa.table({name: pa.array([line[name] for line in lines], pa.string()) for name in _ERROR_COLUMNS})
         except damage() as error:
             raise OutputError(f"{self.name}: its list of errors is damaged ({error_reason(error)})") from error
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0].rstrip(".")

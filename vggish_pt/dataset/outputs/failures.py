@@ -73,7 +73,8 @@ def read_failures(file: IO[bytes], folder: str) -> list[tuple[bytes, Failure]]:
         raise OutputError(f"{path}: was not written by this program; choose another output") from None
     except (OSError, ValueError, binascii.Error, pa.ArrowException) as error:
         raise OutputError(
-            f"{path}: is damaged ({first_line(error)}); restore it, or remove it, and the inputs that it lists are embedded again"
+            f"{path}: is damaged ({first_line(error)}); restore it, or remove it, and the inputs that it lists are "
+            "embedded again"
         ) from None
     return failures
 

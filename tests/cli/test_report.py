@@ -27,7 +27,7 @@ def test_a_report(run_cli, dump, tmp_path):
     )
     run = run_cli("report", dump, "--overwrite", "--max-files", 5, "--seed", 3, "--quiet", "--sounds", tmp_path)
     assert (run.returncode, run.stdout) == (0, "")
-    assert "5 files, drawn by lot from 8" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "5 files, a random sample of 8" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_an_unfinished_run(run_cli, tmp_path, rng):

@@ -122,7 +122,7 @@ def test_the_same_dump_gives_the_same_page(page, sounds):
     again = write_report(sounds / "dump", sounds / "pages" / "again.html", sounds=sounds)
     assert again.read_bytes() == page.read_bytes()
     other = write_report(sounds / "dump", sounds / "pages" / "other.html", sounds=sounds, seed=1, max_files=20)
-    assert len(data_of(other)["names"]) == 20 and "drawn by lot from 25" in other.read_text(encoding="utf-8")
+    assert len(data_of(other)["names"]) == 20 and "a random sample of 25" in other.read_text(encoding="utf-8")
 
 
 def test_means_are_those_of_the_files(sounds):
@@ -219,7 +219,7 @@ def test_a_large_dump_gives_a_small_page(tmp_path):
     page = write_report(tmp_path / "x", tmp_path / "x.html", max_files=400)
     assert page.stat().st_size < 1.5e6
     text = page.read_text(encoding="utf-8")
-    assert "The first 1,000 of 1,500" in text and "400 files, drawn by lot from 6,000" in text
+    assert "The first 1,000 of 1,500" in text and "400 files, a random sample of 6,000" in text
 
 
 def test_what_cannot_be_written(page, sounds, tmp_path):

@@ -1,4 +1,4 @@
-"""``vggish-pt report``: what a dump holds, as one HTML page."""
+"""``vggish-pt report``: the report of a dataset as one HTML page."""
 
 from __future__ import annotations
 
@@ -15,30 +15,37 @@ def report(
     folder: Annotated[
         str,
         typer.Argument(
-            help="What vggish-pt embed wrote: a dataset folder, also at an address, or a .parquet, .npz or .npy file.",
+            help="Output of vggish-pt embed: a dataset folder, also at an address, or a .parquet, .npz or .npy file.",
             metavar="FOLDER",
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The page to write.", metavar="PATH")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(help="Page to write.", metavar="PATH")] = Path("report.html"),
     sounds: Annotated[
         Path,
         typer.Option(
-            help="The folder that relative paths in the dump start from, to hear them: where embed ran.",
+            help="Folder that relative paths in the dataset start from, to play the files: where embed ran.",
             metavar="FOLDER",
         ),
     ] = Path(),
     max_files: Annotated[
         int,
-        typer.Option(help="Files on the map; of more, so many are drawn by lot.", metavar="N", min=1, max=20_000),
+        typer.Option(
+            help="Maximum number of files on the map; a random sample is shown if there are more.",
+            metavar="N",
+            min=1,
+            max=20_000,
+        ),
     ] = 5000,
-    seed: Annotated[int, typer.Option(help="Of that, and of the map.", metavar="N", min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the sample and of the map.", metavar="N", min=0, max=2**32 - 1)
+    ] = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a dump's report: counts, durations, failures, throughput, and a map of its files that can be heard.
+    """Write a report: counts, durations, failures, throughput, and a map of the files, which can be played.
 
-    It is one HTML page that needs nothing else. A dump that is still growing can be reported on too.
+    The report is one self-contained HTML page. The dataset may still be growing.
 
     Example: vggish-pt report embeddings --out report.html
     """

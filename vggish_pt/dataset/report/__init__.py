@@ -1,4 +1,4 @@
-"""A dump as one HTML page that needs nothing else: what it is, what failed, how fast it went, and a map of its files.
+"""Report of a dataset: one HTML page with its counts, settings, failures, throughput and a map of its files.
 
 >>> write_report("embeddings", "report.html")    # doctest: +SKIP
 """
@@ -12,7 +12,7 @@ from vggish_pt.errors import SettingsError
 from vggish_pt.utils.atomic import check_file, whole_file
 
 MAX_FILES = 5000
-"""On the map; of more, so many are drawn by lot."""
+"""Maximum number of files on the map by default."""
 
 
 def write_report(
@@ -24,25 +24,25 @@ def write_report(
     seed: int = 0,
     overwrite: bool = False,
 ) -> Path:
-    """Writes the report of a dump.
+    """Write the report of a dataset.
 
-    The same dump, place and seed give the same page.
+    The same dataset, path and seed give the same page.
 
     Args:
-        folder: what ``vggish-pt embed`` wrote: a dataset folder, finished or not, or a single ``.parquet``, ``.npz`` or
-            ``.npy`` file; see :func:`vggish_pt.read_dataset`.
-        out: the page.
-        sounds: the folder that relative paths in the dump start from, for hearing the files: where ``embed`` ran.
-        max_files: how many files the map shows at most, 1 to 20,000; of more, so many are drawn by lot.
-        seed: of that, and of the map.
-        overwrite: whether to replace a page that is there.
+        folder: the output of ``vggish-pt embed``: a dataset folder, finished or not, or a single ``.parquet``, ``.npz``
+            or ``.npy`` file; see :func:`vggish_pt.read_dataset`.
+        out: path of the page.
+        sounds: the folder that relative paths in the dataset start from, to play the files: where ``embed`` ran.
+        max_files: maximum number of files on the map, 1 to 20,000; a random sample is shown if there are more.
+        seed: random seed of the sample and of the map.
+        overwrite: True replaces an existing page.
 
     Returns:
-        The page's path.
+        The path of the page.
 
     Raises:
-        OutputError: the dump cannot be read or the page not be written.
-        SettingsError: ``max_files`` is out of its range.
+        OutputError: the dataset cannot be read, or the page cannot be written.
+        SettingsError: ``max_files`` is not allowed.
     """
     from vggish_pt.dataset.reader import read_dataset
     from vggish_pt.dataset.report.gather import gather

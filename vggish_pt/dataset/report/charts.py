@@ -1,4 +1,8 @@
-"""Charts as SVG, drawn here, so that they show without a script. Colours come from the page's style sheet."""
+"""Charts as SVG, which need no script; their colours are in the page's style sheet.
+
+plotly, which could draw them, adds 1 to 4 MB to each page and needs a looser Content-Security-Policy than the one that
+tests/dataset/test_report.py checks.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,12 @@ _MAX_STEPS = 60
 
 @dataclass(frozen=True)
 class Axis:
-    """Values to places.
+    """Mapping of values to positions.
 
     Args:
-        low, high: the values at its ends.
-        begin, end: their places.
-        logarithmic: whether equal ratios are equally long.
+        low, high: values at the ends.
+        begin, end: positions of the ends.
+        logarithmic: True for a logarithmic scale.
     """
 
     low: float
@@ -33,14 +37,14 @@ class Axis:
     end: float
     logarithmic: bool = False
 
-    def place(self, value: float) -> float:
-        """Where a value lies."""
+    def position(self, value: float) -> float:
+        """Return the position of a value."""
         low, high = (math.log(self.low), math.log(self.high)) if self.logarithmic else (self.low, self.high)
         at = math.log(value) if self.logarithmic else value
         return self.begin + (at - low) / ((high - low) or 1) * (self.end - self.begin)
 
     def ticks(self, count: int = 5) -> list[float]:
-        """Round values along it."""
+        """Return round values along the axis."""
         if self.logarithmic:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             steps = (1, 2, 5) if math.log10(self.high / self.low) < 2.5 else (1,)
@@ -53,12 +57,15 @@ class Axis:
 
 
 def histogram(values: NDArray[np.float32], *, unit: str, things: str) -> str:
-    """How many things are how long.
+    """Draw a histogram.
 
     Args:
-        values: positive numbers, at least one.
-        unit: of them, for the axis.
-        things: what is counted.
+        values: values; those that are not positive and finite are ignored.
+        unit: unit of the values, for the axis.
+        things: name of what is counted.
+
+    Returns:
+        An SVG element; empty text if there are no values.
     """
     values = values[np.isfinite(values) & (values > 0)].astype(np.float64)
     if not len(values):
@@ -75,7 +82,7 @@ def histogram(values: NDArray[np.float32], *, unit: str, things: str) -> str:
     bars = []
     for left, right, count in zip(edges[:-1], edges[1:], counts.tolist(), strict=True):
         if count:
-            a, b, top = x.place(max(left, low)), x.place(min(right, high)), y.place(count)
+            a, b, top = x.position(max(left, low)), x.position(min(right, high)), y.position(count)
             bars.append(
                 f'<rect class="bar" x="{a:.1f}" y="{top:.1f}" width="{max(1, b - a - 1):.1f}" '
                 f'height="{y.begin - top:.1f}"><title>{left:.3g} to {right:.3g} {unit}: {count:,} {things}</title>'
@@ -90,11 +97,14 @@ def histogram(values: NDArray[np.float32], *, unit: str, things: str) -> str:
 
 
 def throughput(progress: Sequence[tuple[float, float]], sessions: Sequence[float]) -> str:
-    """How fast a run went, over the time that it worked.
+    """Draw the throughput of a run over time.
 
     Args:
-        progress: seconds that it had worked and seconds of sound that it had done, at some moments.
-        sessions: the elapsed time at which each session but the first began.
+        progress: samples of elapsed seconds and embedded seconds of sound.
+        sessions: elapsed seconds at the start of each session but the first.
+
+    Returns:
+        An SVG element; empty text if there are no samples.
     """
     points = [(0.0, 0.0)]
     samples = sorted(progress)
@@ -102,7 +112,7 @@ def throughput(progress: Sequence[tuple[float, float]], sessions: Sequence[float
     for time, done in samples:
         if time - points[-1][0] >= least:
             points.append((time, done))
-    if samples and points[-1] != samples[-1]:  # a rate over a moment would say nothing
+    if samples and points[-1] != samples[-1]:  # a rate over a very short time is noise
         points[max(1, len(points) - 1) :] = [samples[-1]]
     steps = [(t0, t1, max(0.0, s1 - s0) / (t1 - t0)) for (t0, s0), (t1, s1) in pairwise(points) if t1 > t0]
     if not steps:
@@ -112,12 +122,12 @@ def throughput(progress: Sequence[tuple[float, float]], sessions: Sequence[float
     x = Axis(0, steps[-1][1] / scale, _LEFT, _WIDTH - _RIGHT)
     y = Axis(0, max(rate for _, _, rate in steps) * 1.1 or 1, _HEIGHT - _BOTTOM, _TOP)
     line = " ".join(
-        f"{x.place(t0 / scale):.1f},{y.place(rate):.1f} {x.place(t1 / scale):.1f},{y.place(rate):.1f}"
+        f"{x.position(t0 / scale):.1f},{y.position(rate):.1f} {x.position(t1 / scale):.1f},{y.position(rate):.1f}"
         for t0, t1, rate in steps
     )
     area = f"{x.begin},{y.begin} {line} {x.end},{y.begin}"
     marks = "".join(
-        f'<line class="resumed" x1="{(at := x.place(time / scale)):.1f}" x2="{at:.1f}" y1="{y.end}" y2="{y.begin}">'
+        f'<line class="resumed" x1="{(at := x.position(time / scale)):.1f}" x2="{at:.1f}" y1="{y.end}" y2="{y.begin}">'
         f"<title>the run was resumed here</title></line>"
         for time in sessions
         if 0 < time < steps[-1][1]
@@ -132,11 +142,11 @@ def throughput(progress: Sequence[tuple[float, float]], sessions: Sequence[float
 def _axes(x: Axis, y: Axis, unit: str, things: str) -> str:
     parts = []
     for value in (tick for tick in y.ticks(4) if things != "files" or tick == round(tick)):
-        at = y.place(value)
+        at = y.position(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 7}" y="{at + 4:.1f}" text-anchor="end">{_short(value)}</text>')
     for value in x.ticks(6):
-        at = x.place(value)
+        at = x.position(value)
         parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{_short(value)}</text>')
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(f'<text class="unit" x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{html.escape(unit)}</text>')
@@ -149,8 +159,7 @@ def _axes(x: Axis, y: Axis, unit: str, things: str) -> str:
 
 
 def _svg(label: str, inside: str) -> str:
-    told = html.escape(label, quote=True)
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{told}">{inside}</svg>'
+    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(label)}">{inside}</svg>'
 
 
 def _short(value: float) -> str:

@@ -1,4 +1,4 @@
-"""By what the map's points can be coloured: the files' folders, and what a manifest says of them."""
+"""Colourings of the map's points: by folder, by the columns of a manifest, or by duration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-_MAX_CLASSES = 40  # ten colours in four shapes; what is rarer shares one
+_MAX_CLASSES = 40  # ten colours in four shapes; rarer classes share the last
 _MAX_TEXT = 80
 _FEW = 12
 _LABELS = ("label", "labels", "class", "classes", "category", "target", "species")
@@ -18,22 +18,22 @@ NONE = "none"
 
 
 def colourings(paths: Sequence[str], columns: dict[str, list[Any]], seconds: Sequence[float]) -> list[dict[str, Any]]:
-    """The ways to colour files, the most telling one first.
+    """Return the ways to colour the files, columns of labels first.
 
     Args:
         paths: the files.
-        columns: what else is known of them, by name.
-        seconds: how long they are.
+        columns: additional columns, by name.
+        seconds: durations of the files.
 
     Returns:
-        JSON objects: of classes ``name``, ``classes`` (the most frequent first), ``counts``, ``codes``, a class's
-        place for each file, and ``others``, whether the last stands for several; of numbers ``name``, ``values``,
-        ``low`` and ``high``.
+        JSON objects. For classes: ``name``, ``classes`` (the most frequent first), ``counts``, ``codes`` (the index of
+        each file's class) and ``others`` (True if the last class stands for several). For numbers: ``name``,
+        ``values``, ``low`` and ``high``.
     """
-    told = [way for name, values in columns.items() if (way := _coloured(name, values)) is not None]
-    labels = [way for way in told if way["name"].lower() in _LABELS]
+    by_column = [way for name, values in columns.items() if (way := _coloured(name, values)) is not None]
+    labels = [way for way in by_column if way["name"].lower() in _LABELS]
     found = labels + [_classes(name, folders) for name, folders in _folders(paths)]
-    found += [way for way in told if way not in labels]
+    found += [way for way in by_column if way not in labels]
     if (way := _numbers("seconds of sound", list(seconds))) is not None:
         found.append(way)
     return found or [_classes("nothing", ["files"] * len(paths))]
@@ -47,21 +47,21 @@ def _coloured(name: str, values: list[Any]) -> dict[str, Any] | None:
         return None
     if numbers and len(distinct) > _FEW:
         return _numbers(name, values)
-    if len(distinct) > max(_FEW, len(values) // 2):  # names rather than classes
+    if len(distinct) > max(_FEW, len(values) // 2):  # identifiers rather than classes
         return None
     return _classes(name, [_text(value) for value in values])
 
 
 def _classes(name: str, labels: list[str]) -> dict[str, Any]:
     counts = Counter(labels).most_common()
-    kept = counts if len(counts) <= _MAX_CLASSES else counts[: _MAX_CLASSES - 1]
-    place = {label: number for number, (label, _) in enumerate(kept)}
-    classes, sizes = [label for label, _ in kept], [count for _, count in kept]
-    if len(kept) < len(counts):
-        classes.append(f"{len(counts) - len(kept)} {OTHER}")
+    frequent = counts if len(counts) <= _MAX_CLASSES else counts[: _MAX_CLASSES - 1]
+    index = {label: number for number, (label, _) in enumerate(frequent)}
+    classes, sizes = [label for label, _ in frequent], [count for _, count in frequent]
+    others = len(frequent) < len(counts)
+    if others:
+        classes.append(f"{len(counts) - len(frequent)} {OTHER}")
         sizes.append(len(labels) - sum(sizes))
-    codes = [place.get(label, len(kept)) for label in labels]
-    others = len(kept) < len(counts)
+    codes = [index.get(label, len(frequent)) for label in labels]
     return {"name": name, "classes": classes, "counts": sizes, "codes": codes, "others": others}
 
 
@@ -69,8 +69,8 @@ def _numbers(name: str, values: list[Any]) -> dict[str, Any] | None:
     known = [float(value) for value in values if value is not None and math.isfinite(value)]
     if not known or min(known) == max(known):
         return None
-    shown = [None if value is None or not math.isfinite(value) else float(f"{value:.5g}") for value in values]
-    return {"name": name, "values": shown, "low": min(known), "high": max(known)}
+    rounded = [None if value is None or not math.isfinite(value) else float(f"{value:.5g}") for value in values]
+    return {"name": name, "values": rounded, "low": min(known), "high": max(known)}
 
 
 def _text(value: Any) -> str:
@@ -83,13 +83,15 @@ def _text(value: Any) -> str:
 
 
 def _folders(paths: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """The folder of each file below the one that they share, and the first step to it if that differs."""
+    """Return the folder of each file below their common folder, and also its first level if that groups otherwise."""
     folders = [path.replace(os.sep, "/").rpartition("::")[0] or path.rpartition("/")[0] for path in paths]
-    steps = [folder.split("/") for folder in folders]
+    levels = [folder.split("/") for folder in folders]
     shared = 0
-    while len({"/".join(each[: shared + 1]) for each in steps}) == 1 and all(len(each) > shared for each in steps):
+    while len({"/".join(level[: shared + 1]) for level in levels}) == 1 and all(
+        len(level) > shared for level in levels
+    ):
         shared += 1
-    below = ["/".join(each[shared:]) or "." for each in steps]
+    below = ["/".join(level[shared:]) or "." for level in levels]
     if len(set(below)) < 2:
         return []
     first = [folder.partition("/")[0] for folder in below]

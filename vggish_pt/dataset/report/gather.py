@@ -1,6 +1,6 @@
-"""What a report tells of a dump, gathered in two passes: the files' lengths, then the embeddings of some of them.
+"""Facts of a report, read in two passes: the durations of all files, then the embeddings of a sample.
 
-Memory grows by a few bytes for each file; embeddings, names and columns are kept of the sample only.
+Memory grows by a few bytes per file; embeddings, names and columns are held for the sample only.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from vggish_pt.dataset.formats import values_of
 from vggish_pt.dataset.reader import Dataset
 from vggish_pt.dataset.schema import RESERVED
 
-_MAX_VALUES = 1 << 23  # of the sample's embeddings together, float64
+_MAX_VALUES = 1 << 23  # in the sample's embeddings, float64
 _MAX_COLUMNS = 12
 _LISTED_ERRORS = 1000
 
 
 @dataclass
 class Sample:
-    """Some of the files.
+    """Sample of the files.
 
     Attributes:
-        paths: (n,) their names; of parts of files, several may be the same.
-        segments: (n, 2) seconds at which parts of files begin and end; NaN for whole ones.
-        seconds: (n,) that each covers.
-        windows: (n,) rows of each.
-        values: (n, d) float64, the mean of each; of a convolutional layer, the mean over time and frequency too.
-        columns: what a manifest said of them, (n,) each, by name.
+        paths: (n,) names; segments of one file have the same name.
+        segments: (n, 2) start and end of segments in seconds; NaN for whole files.
+        seconds: (n,) durations.
+        windows: (n,) numbers of rows.
+        values: (n, d) float64, mean embedding of each file; for a convolutional layer also over time and frequency.
+        columns: (n,) values of the additional columns, by name.
     """
 
     paths: list[str]
@@ -43,19 +43,19 @@ class Sample:
 
 @dataclass
 class Facts:
-    """All that a report tells.
+    """Contents of a report.
 
     Attributes:
-        name: of the dump.
-        metadata: what made the embeddings.
-        run: what ``_run.json`` says; empty without one.
-        files: how many are embedded.
-        windows: how many windows they gave.
-        seconds: of audio.
-        lengths: (files,) seconds that the windows of each cover.
-        errors: (path, reason, type) of the first that failed.
-        error_types: how often each type, most frequent first.
-        sample: files for the map.
+        name: name of the dataset.
+        metadata: weights, settings and version.
+        run: contents of ``_run.json``; empty without one.
+        files: number of embedded files.
+        windows: number of their windows.
+        seconds: seconds of audio.
+        lengths: (files,) seconds that the windows of each file cover.
+        errors: (path, reason, type) of the first failures.
+        error_types: types of failures and their counts, most frequent first.
+        sample: files on the map.
     """
 
     name: str
@@ -71,15 +71,15 @@ class Facts:
 
 
 def gather(dataset: Dataset, *, max_files: int, seed: int) -> Facts:
-    """Reads what a report tells.
+    """Read the contents of a report.
 
     Args:
-        dataset: the dump.
-        max_files: how many files the sample has at most.
-        seed: of the sample.
+        dataset: the dataset.
+        max_files: maximum number of files in the sample.
+        seed: random seed of the sample.
 
     Raises:
-        OutputError: the dump cannot be read.
+        OutputError: the dataset cannot be read.
     """
     first, lengths = _lengths(dataset)
     files = len(first) - 1
@@ -102,13 +102,13 @@ def gather(dataset: Dataset, *, max_files: int, seed: int) -> Facts:
         seconds=float(counts.get("seconds") or lengths.sum(dtype=np.float64)),
         lengths=lengths,
         errors=[(row["path"], row["reason"], row["type"]) for row in errors.slice(0, _LISTED_ERRORS).to_pylist()],
-        error_types=sorted(((each["values"], each["counts"]) for each in types), key=lambda each: (-each[1], each[0])),
+        error_types=sorted(((row["values"], row["counts"]) for row in types), key=lambda pair: (-pair[1], pair[0])),
         sample=_sample(dataset, first, chosen, lengths, width),
     )
 
 
 def _lengths(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Each file's first row, with the number of all rows at the end, and the seconds that it covers."""
+    """Return the first row of each file, followed by the number of all rows; and the seconds that each file covers."""
     names = [name for name in ("window", "start", "end") if name in dataset.columns]
     first: list[NDArray[np.int64]] = []
     starts: list[NDArray[np.float64]] = []
@@ -116,11 +116,11 @@ def _lengths(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     row, last_end = 0, 0.0
     for batch in dataset.batches(names or ["embedding"], rows=1 << 18):
         count = len(batch)
-        begins = np.flatnonzero(_numbers(batch, "window", count) == 0)  # each file's windows are counted from 0
+        begins = np.flatnonzero(_numbers(batch, "window", count) == 0)  # window 0 begins a file
         start, end = _numbers(batch, "start", count), _numbers(batch, "end", count)
         first.append(begins + row)
         starts.append(start[begins])
-        ends.append(np.concatenate([[last_end], end])[begins])  # of the file before each
+        ends.append(np.concatenate([[last_end], end])[begins])  # end of the previous file
         row, last_end = row + count, float(end[-1]) if count else last_end
     if not first:
         return np.zeros(1, np.int64), np.zeros(0, np.float32)
@@ -141,30 +141,30 @@ def _sample(
 ) -> Sample:
     more = [name for name in dataset.columns if name not in RESERVED][:_MAX_COLUMNS]
     segments = [name for name in ("segment_start", "segment_end") if name in dataset.columns]
-    told = [name for name in ("path", *segments, *more) if name in dataset.columns]
+    names = [name for name in ("path", *segments, *more) if name in dataset.columns]
     begins, ends = first[chosen], first[1:][chosen]
     sums = np.zeros((len(chosen), width))
-    columns: dict[str, list[Any]] = {name: [] for name in told}
+    columns: dict[str, list[Any]] = {name: [] for name in names}
     row = 0
-    for batch in dataset.batches([*told, "embedding"]) if len(chosen) else ():
+    for batch in dataset.batches([*names, "embedding"]) if len(chosen) else ():
         rows = np.arange(row, row + len(batch))
         row += len(batch)
-        place = np.searchsorted(begins, rows, side="right") - 1
-        wanted = np.flatnonzero((place >= 0) & (rows < ends[place]))
+        file = np.searchsorted(begins, rows, side="right") - 1
+        wanted = np.flatnonzero((file >= 0) & (rows < ends[file]))
         if not len(wanted):
             continue
         values = values_of(batch.column("embedding"))[wanted].astype(np.float64)
         if len(dataset.shape) > 1:
             values = values.reshape(len(values), width, -1).mean(axis=2)
-        cuts = np.flatnonzero(np.diff(place[wanted], prepend=-1))
-        sums[place[wanted][cuts]] += np.add.reduceat(values, cuts, axis=0)
+        cuts = np.flatnonzero(np.diff(file[wanted], prepend=-1))
+        sums[file[wanted][cuts]] += np.add.reduceat(values, cuts, axis=0)
         heads = np.flatnonzero(np.isin(rows, begins))
-        for name in told:
+        for name in names:
             columns[name] += batch.column(name).take(_indices(heads)).to_pylist()
     windows = ends - begins
-    nothing: list[Any] = [None] * len(chosen)
+    missing: list[Any] = [None] * len(chosen)
     paths = columns.pop("path", None) or [f"row {number}" for number in begins.tolist()]
-    bounds = [columns.pop(name, nothing) for name in ("segment_start", "segment_end")]
+    bounds = [columns.pop(name, missing) for name in ("segment_start", "segment_end")]
     return Sample(
         paths=paths,
         segments=np.array(bounds, np.float64).reshape(2, -1).T,
@@ -175,7 +175,7 @@ def _sample(
     )
 
 
-def _indices(places: NDArray[np.int64]) -> Any:
+def _indices(values: NDArray[np.int64]) -> Any:
     import pyarrow as pa
 
-    return pa.array(places)
+    return pa.array(values)

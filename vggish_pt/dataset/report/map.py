@@ -1,4 +1,4 @@
-"""Embeddings in two dimensions: principal components, and t-SNE where neighbours shall lie together."""
+"""Layouts of embeddings in two dimensions: t-SNE, which keeps neighbours together, and principal components."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _ITERATIONS = 750
 
 @dataclass
 class MapLayout:
-    """One way to lay files out.
+    """Layout of the files on the map.
 
     Attributes:
-        name: as the page calls it.
-        points: (n, 2), from 0 to 1; NaN where a file has no place, as its embedding is not finite.
+        name: its name on the page.
+        points: (n, 2), from 0 to 1; NaN for a file whose embedding is not finite.
     """
 
     name: str
@@ -28,14 +28,14 @@ class MapLayout:
 
 
 def project(values: NDArray[np.float64], seed: int) -> list[MapLayout]:
-    """Lays files out.
+    """Lay out embeddings in two dimensions.
 
     Args:
         values: (n, d).
-        seed: of what is drawn by lot.
+        seed: random seed.
 
     Returns:
-        t-SNE (van der Maaten and Hinton, 2008) where there are some files but not too many, and principal components.
+        t-SNE (van der Maaten and Hinton, 2008), for 5 to 5,000 files, and principal components.
     """
     finite: NDArray[np.bool_] = np.isfinite(values).all(axis=1)  # type: ignore[assignment]
     if not finite.any():
@@ -44,8 +44,8 @@ def project(values: NDArray[np.float64], seed: int) -> list[MapLayout]:
     found = []
     if _MIN_FOR_TSNE <= len(reduced) <= _MAX_FOR_TSNE and np.ptp(reduced, axis=0).any():
         found.append(MapLayout("t-SNE", _placed(_neighbours(reduced, seed), finite)))
-    told = f"PCA, {100 * share:.0f} % of the variance" if share else "PCA"
-    found.append(MapLayout(told, _placed(reduced[:, :2], finite)))
+    name = f"PCA, {100 * share:.0f} % of the variance" if share else "PCA"
+    found.append(MapLayout(name, _placed(reduced[:, :2], finite)))
     return found
 
 
@@ -69,19 +69,19 @@ def _neighbours(reduced: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
 
     perplexity = min(30.0, (len(reduced) - 1) / 3)
     model = TSNE(2, perplexity=perplexity, init="pca", max_iter=_ITERATIONS, random_state=seed)
-    with warnings.catch_warnings(), threadpool_limits(1, "openmp"):  # sums in threads would not always be the same
+    with warnings.catch_warnings(), threadpool_limits(1, "openmp"):  # sums in several threads are not reproducible
         warnings.simplefilter("ignore")
         points: NDArray[np.float64] = model.fit_transform(reduced.astype(np.float32))
     return points
 
 
 def _placed(points: NDArray[np.float64], finite: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Points in the unit square, both axes at the same scale, the middle in the middle, the longer axis across."""
+    """Return points scaled to the unit square and centred, with equal axes and the longer axis horizontal."""
     points = points.astype(np.float64)
     points = points - points.mean(axis=0)
     axes = np.linalg.svd(points, full_matrices=False)[2]
     if axes.shape == (2, 2):
-        axes *= np.where(axes[:, :1] + axes[:, 1:] < 0, -1, 1)  # one of the two directions, always the same
+        axes *= np.where(axes[:, :1] + axes[:, 1:] < 0, -1, 1)  # makes the direction unique
         points = points @ axes.T
     low, high = points.min(axis=0), points.max(axis=0)
     scale = float((high - low).max()) or 1.0

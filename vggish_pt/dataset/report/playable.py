@@ -1,4 +1,4 @@
-"""Where a page finds the sound of a file."""
+"""Addresses of sounds, as seen from a report's page."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from vggish_pt.utils.remote import is_address, local_path
 _WEB = re.compile(r"https?://[^\s\"'<>]+", re.IGNORECASE)
 _SAFE = "/:@!$&'()*+,;=-._~"
 MAX_NAME = 400
-"""Letters of a name; longer ones are shortened, so that a page stays small."""
+"""Maximum number of letters of a name; longer names are shortened to keep the page small."""
 
-# Why a file cannot be heard; the page has a sentence for each.
+# Reasons why a file cannot be played; page.js has a sentence for each.
 NOT_FOUND, INSIDE, ELSEWHERE = 1, 2, 3
 
 
 @dataclass(frozen=True)
 class Playable:
-    """Where files lie, as seen from the page.
+    """Finder of the files of a page.
 
     Args:
-        page: the page's path.
+        page: path of the page.
         sounds: the folder that relative paths start from.
     """
 
@@ -32,9 +32,9 @@ class Playable:
     sounds: Path
 
     def url(self, name: str) -> str | int:
-        """The address of a file's sound, as the page may use it; else why there is none.
+        """Return the address of a file's sound for the page, or the reason why there is none.
 
-        A relative path leads to an address relative to the page, so that both can be moved or served together.
+        A relative path gives an address relative to the page, so that both can be moved or served together.
         """
         if _WEB.fullmatch(name) and len(name) <= MAX_NAME:
             return quote(name, safe=_SAFE + "%?#[]")
@@ -49,7 +49,7 @@ class Playable:
 
 
 def shortened(name: str) -> str:
-    """A name as the page shows it."""
+    """Return a name, shortened in the middle if it is too long."""
     half = MAX_NAME // 2 - 1
     return name if len(name) <= MAX_NAME else f"{name[:half]} … {name[-half:]}"
 

@@ -1,33 +1,48 @@
-"""The parts of a report's page that are text and tables. All that comes from a dump is escaped here."""
+"""Values of a report's text and tables. The template escapes them."""
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from vggish_pt.dataset.report.gather import Facts
-from vggish_pt.dataset.report.playable import shortened
 
-_MAX_REASON = 300
-_MAX_SESSIONS = 50
-_MAX_NAMED = 20
+_MAX_INPUTS = 20  # names of inputs that are listed
+_MAX_TEXT = 2000
 
 
-def escaped(value: object) -> str:
-    """Text for HTML, in an element or an attribute. Bytes that are no UTF-8 are shown escaped."""
-    return html.escape(str(value).encode("utf-8", "backslashreplace").decode(), quote=True)
+class Badge(NamedTuple):
+    """State of a run: its colour ("good", "warn" or "bad") and its text."""
+
+    kind: str
+    text: str
 
 
-def count(things: int, one: str, many: str) -> str:
-    """A number with its noun."""
-    return f"{things:,} {one if things == 1 else many}"
+class SessionRow(NamedTuple):
+    """One run of the command: its number from 1, start, seconds, embedded and failed inputs, and options."""
+
+    number: int
+    started: str
+    elapsed: float
+    files: int
+    errors: int
+    options: str
+
+
+def thousands(number: int) -> str:
+    """Return a number with separators."""
+    return f"{number:,}"
+
+
+def count(number: int, one: str, many: str) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def span(seconds: float) -> str:
-    """A length of time in words."""
+    """Return a duration in seconds, minutes or hours."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     if seconds < 3600:
@@ -35,8 +50,18 @@ def span(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h" if seconds < 3.6e6 else f"{seconds / 3600:,.0f} h"
 
 
+def truncated(text: str, letters: int = 300) -> str:
+    """Return at most so many letters of a text."""
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+
+
+def failed(facts: Facts) -> int:
+    """Return the number of inputs that failed."""
+    return sum(times for _, times in facts.error_types)
+
+
 def about(facts: Facts) -> str:
-    """What it is, in a line."""
+    """Return weights and main settings, as one line."""
     weights = _mapping(facts.metadata.get("weights"))
     settings = _mapping(facts.metadata.get("settings"))
     parts = [f"weights {weights['name']}"] if weights.get("name") else []
@@ -48,151 +73,107 @@ def about(facts: Facts) -> str:
         parts.append("a row for each file")
     if settings.get("postprocess"):
         parts.append(f"postprocessed: {settings['postprocess']}")
-    return " · ".join(escaped(part) for part in parts) or "What made these embeddings is not known."
+    return " · ".join(parts) or "What made these embeddings is not known."
 
 
-def badge(facts: Facts) -> str:
-    """How it ended, as a coloured word."""
-    failed = sum(times for _, times in facts.error_types)
+def badge(facts: Facts) -> Badge:
+    """Return the state of the run."""
     if facts.run and facts.run.get("state") != "complete":
-        kind, text = "warn", "not finished"
-    elif not facts.files:
-        kind, text = "bad", "nothing embedded"
-    elif failed:
-        kind, text = "warn", f"complete, {failed:,} failed"
-    else:
-        kind, text = "good", "complete"
-    return f'<span class="badge {kind}">{text}</span>'
+        return Badge("warn", "not finished")
+    if not facts.files:
+        return Badge("bad", "nothing embedded")
+    if errors := failed(facts):
+        return Badge("warn", f"complete, {errors:,} failed")
+    return Badge("good", "complete")
 
 
-def cards(facts: Facts) -> str:
-    """The most wanted numbers."""
-    failed = sum(times for _, times in facts.error_types)
-    timing = _mapping(facts.run.get("timing"))
-    elapsed = number(timing.get("elapsed"))
-    told = {
+def pending(facts: Facts) -> int | None:
+    """Return the number of inputs that an unfinished run still has to embed; None for a finished run."""
+    if not facts.run or facts.run.get("state") == "complete":
+        return None
+    counts = facts.run.get("counts") or {}
+    done = int(counts.get("files") or 0) + int(counts.get("errors") or 0)
+    return max(0, int(counts.get("inputs") or 0) - done)
+
+
+def cards(facts: Facts) -> dict[str, str]:
+    """Return the main numbers, by name."""
+    values = {
         "file" if facts.files == 1 else "files": f"{facts.files:,}",
         "window" if facts.windows == 1 else "windows": f"{facts.windows:,}",
         "of sound": span(facts.seconds),
-        "failed": f"{failed:,}",
+        "failed": f"{failed(facts):,}",
     }
-    if elapsed:
-        told["of work"] = span(elapsed)
-        told["times real time"] = f"{facts.seconds / elapsed:,.0f}"
-    return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in told.items())
+    if elapsed := number(_mapping(facts.run.get("timing")).get("elapsed")):
+        values["of work"] = span(elapsed)
+        values["times real time"] = f"{facts.seconds / elapsed:,.0f}"
+    return values
 
 
-def errors(facts: Facts) -> str:
-    """What failed: how often each kind, and a list."""
-    total = sum(times for _, times in facts.error_types)
-    if not total:
-        return ""
-    most = facts.error_types[0][1]
-    types = "".join(
-        f'<tr><td>{escaped(kind)}</td><td class="number">{times:,}</td><td class="track"><svg viewBox="0 0 100 10" '
-        f'preserveAspectRatio="none" aria-hidden="true"><rect class="bar" width="{max(1, 100 * times / most):.1f}" '
-        'height="10" rx="2"/></svg></td></tr>'
-        for kind, times in facts.error_types[:30]
-    )
-    rows = "".join(
-        f"<tr><td>{escaped(shortened(path))}</td><td>{escaped(_cut(reason))}</td><td>{escaped(kind)}</td></tr>"
-        for path, reason, kind in facts.errors
-    )
-    shown = len(facts.errors)
-    bounded = f'<p class="lead">The first {shown:,} of {total:,}; the dump itself lists them all.</p>'
-    head = '<th>type</th><th class="number">files</th><th><span class="hidden">share</span></th>'
-    return (
-        '<section id="errors"><h2>Failures</h2>'
-        f'<table class="types"><thead><tr>{head}</tr></thead><tbody>{types}</tbody></table>'
-        f"{bounded if shown < total else ''}"
-        '<p class="filter"><label for="filter">Search</label><input id="filter" type="search" '
-        'placeholder="path, reason or type" autocomplete="off"><span id="filtered" role="status"></span></p>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="List of failures"><table class="list"><thead><tr>'
-        f"<th>path</th><th>reason</th><th>type</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
-    )
-
-
-def made_with(facts: Facts) -> dict[str, str]:
-    """Weights and settings."""
+def settings(facts: Facts) -> dict[str, str]:
+    """Return weights, settings and inputs, by name."""
     weights = _mapping(facts.metadata.get("weights"))
-    settings = _mapping(facts.metadata.get("settings"))
-    told: dict[str, Any] = {"weights": weights.get("name"), "licence": weights.get("license")}
-    told["SHA-256"] = weights.get("sha256")
-    told["final ReLU"] = weights.get("final_relu")
-    told |= {str(name).replace("_", " "): value for name, value in settings.items()}
+    values: dict[str, Any] = {
+        "weights": weights.get("name"),
+        "licence": weights.get("license"),
+        "SHA-256": weights.get("sha256"),
+        "final ReLU": weights.get("final_relu"),
+    }
+    values |= {name.replace("_", " "): value for name, value in _mapping(facts.metadata.get("settings")).items()}
     if facts.metadata.get("shape"):
-        told["shape of a row"] = " × ".join(map(str, facts.metadata["shape"]))
-    named = facts.run.get("inputs")
-    if isinstance(named, list) and named:
-        more = f" and {len(named) - _MAX_NAMED:,} more" if len(named) > _MAX_NAMED else ""
-        told["inputs"] = ", ".join(map(str, named[:_MAX_NAMED])) + more
-    return {name: _value(value) for name, value in told.items()}
+        values["shape of a row"] = " × ".join(map(str, facts.metadata["shape"]))
+    inputs = facts.run.get("inputs")
+    if isinstance(inputs, list) and inputs:
+        more = f" and {len(inputs) - _MAX_INPUTS:,} more" if len(inputs) > _MAX_INPUTS else ""
+        values["inputs"] = ", ".join(map(str, inputs[:_MAX_INPUTS])) + more
+    return {name: _value(value) for name, value in values.items()}
 
 
 def versions(facts: Facts) -> dict[str, str]:
-    """Of the package and of libraries, and when."""
+    """Return the versions of the package and of libraries, and the times of the run, by name."""
     found = _mapping(facts.run.get("versions")) or {"vggish_pt": facts.metadata.get("version")}
-    told: dict[str, str] = {str(name): _value(value) for name, value in found.items() if value is not None}
+    values = {name: _value(value) for name, value in found.items() if value is not None}
     timing = _mapping(facts.run.get("timing"))
-    for name in ("started", "ended"):
-        if timing.get(name):
-            told[name] = moment(timing[name])
-    return told
+    return values | {name: moment(timing[name]) for name in ("started", "ended") if timing.get(name)}
 
 
-def sessions(facts: Facts) -> str:
-    """The runs of the command, if there was more than one."""
-    runs = listed(facts.run, "sessions")
-    if len(runs) < 2:
-        return ""
-    rows = []
-    for place, run in enumerate(runs[-_MAX_SESSIONS:], max(0, len(runs) - _MAX_SESSIONS) + 1):
-        options = ", ".join(f"{name} {value}" for name, value in _mapping(run.get("options")).items())
-        rows.append(
-            f'<tr><td class="number">{place}</td><td>{moment(run.get("started"))}</td>'
-            f'<td class="number">{span(number(run.get("elapsed")))}</td>'
-            f'<td class="number">{number(run.get("files")):,.0f}</td>'
-            f'<td class="number">{number(run.get("errors")):,.0f}</td><td>{escaped(options)}</td></tr>'
+def sessions(facts: Facts) -> list[SessionRow]:
+    """Return the runs of the command."""
+    return [
+        SessionRow(
+            position,
+            moment(run.get("started")),
+            number(run.get("elapsed")),
+            int(number(run.get("files"))),
+            int(number(run.get("errors"))),
+            ", ".join(f"{name} {value}" for name, value in _mapping(run.get("options")).items()),
         )
-    told = f"The run went on {count(len(runs) - 1, 'time', 'times')} where it had stopped."
-    return (
-        f'<section><h2>Sessions</h2><p class="lead">{told}</p><div class="scroll" tabindex="0" role="region" '
-        'aria-label="Sessions"><table><thead><tr><th class="number">no.</th><th>began</th><th class="number">took</th>'
-        '<th class="number">files</th><th class="number">failed</th><th>with</th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
-    )
-
-
-def definitions(title: str, told: Mapping[str, str]) -> str:
-    """Names and values; the values are HTML already."""
-    if not told:
-        return ""
-    rows = "".join(f"<dt>{escaped(name)}</dt><dd>{value}</dd>" for name, value in told.items())
-    return f'<section><h2>{title}</h2><dl class="facts">{rows}</dl></section>'
+        for position, run in enumerate(timing_entries(facts, "sessions"), start=1)
+    ]
 
 
 def moment(seconds: Any) -> str:
-    """A point in time, UTC."""
+    """Return a time since 1970 as a date and time in UTC."""
     try:
         return datetime.fromtimestamp(float(seconds), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (TypeError, ValueError, OverflowError, OSError):
         return "not known"
 
 
-def listed(run: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """One of the lists in a run's timing."""
-    found = _mapping(run.get("timing")).get(name)
-    return [_mapping(each) for each in found] if isinstance(found, list) else []
+def timing_entries(facts: Facts, name: str) -> list[dict[str, Any]]:
+    """Return a list of the run's timing: "sessions" or "progress"."""
+    found = _mapping(facts.run.get("timing")).get(name)
+    return [_mapping(entry) for entry in found] if isinstance(found, list) else []
 
 
 def number(value: Any) -> float:
-    """A finite number that is not negative; 0 for all else."""
-    good = isinstance(value, int | float) and math.isfinite(value) and value > 0
-    return float(value) if good else 0.0
+    """Return a positive finite number unchanged, and 0 for any other value."""
+    valid = isinstance(value, int | float) and math.isfinite(value) and value > 0
+    return float(value) if valid else 0.0
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {}
+    return {str(name): entry for name, entry in value.items()} if isinstance(value, Mapping) else {}
 
 
 def _value(value: Any) -> str:
@@ -200,8 +181,4 @@ def _value(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return escaped(_cut(str(value), 2000))
-
-
-def _cut(text: str, letters: int = _MAX_REASON) -> str:
-    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+    return truncated(str(value), _MAX_TEXT)

@@ -27,7 +27,8 @@ from common import add_weights_option, load_model, print_machine, print_table, w
 from vggish_pt import VGGish
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.engines.local import local_outcomes
-from vggish_pt.dataset.engines.ray_actors import encode, pack
+from vggish_pt.dataset.engines.ray_actors import encode
+from vggish_pt.dataset.engines.ray_blocks import pack
 from vggish_pt.dataset.engines.ray_cluster import _ENVIRONMENT
 from vggish_pt.dataset.engines.ray_engine import _outcomes, outcomes_on_ray
 from vggish_pt.dataset.outcomes import EmbeddedClip, Outcome

@@ -1,6 +1,6 @@
-"""One file that ``vggish-pt embed`` wrote (Parquet, NPZ or NPY), read in batches of Arrow.
+"""Readers of the files of ``vggish-pt embed`` (Parquet, NPZ or NPY), in batches of Arrow.
 
-Nothing is unpickled, and memory depends neither on the length of a file nor on what its header says.
+Nothing is unpickled. Memory depends neither on the size of a file nor on the sizes in its header.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class DumpFile(Protocol):
     """An open file of embeddings.
 
     Attributes:
-        metadata: what made them; None if that is not known.
+        metadata: weights, settings and version; None if unknown.
         schema: a ``pyarrow.Schema`` of the columns.
-        rows: how many there are.
+        rows: number of rows.
     """
 
     metadata: dict[str, Any] | None
@@ -42,32 +42,32 @@ class DumpFile(Protocol):
     rows: int
 
     def batches(self, columns: Sequence[str], rows: int) -> Iterator[Any]:
-        """The columns as ``pyarrow.RecordBatch``, so many rows at a time at most."""
+        """Yield the columns as ``pyarrow.RecordBatch`` of at most so many rows."""
 
     def mapped(self) -> NDArray[Any] | None:
-        """The embeddings (n, values), mapped into memory; None where the file does not hold them as they are."""
+        """Return the embeddings (n, values), mapped into memory; None if the file holds them compressed or as Parquet."""
 
 
 def open_dump_file(path: str | Path, file: IO[bytes] | None = None) -> AbstractContextManager[DumpFile]:
-    """Opens a file for a ``with`` block.
+    """Open a file for a ``with`` block.
 
     Args:
-        path: where it lies, or how it is called.
-        file: open and able to seek, for Parquet that lies elsewhere; None to open ``path``.
+        path: its path; with ``file``, its name.
+        file: an open file that can seek, for Parquet at an address; None opens ``path``.
 
     Raises:
-        ValueError: it is none of the known kinds, or damaged. See also :func:`damage`.
+        ValueError: the format is unknown, or the file is damaged. See also :func:`damage`.
     """
     path = Path(path)
     kinds = {".parquet": _open_parquet, ".npz": _open_npz, ".npy": _open_npy}
     ending = path.suffix.lower()
     if ending not in kinds or (file is not None and ending != ".parquet"):
-        raise ValueError("no .parquet, .npz or .npy file")
+        raise ValueError("not a .parquet, .npz or .npy file")
     return _open_parquet(path, file) if ending == ".parquet" else kinds[ending](path)
 
 
 def damage() -> tuple[type[Exception], ...]:
-    """What reading a damaged file may raise."""
+    """Return the exceptions that reading a damaged file may raise."""
     import pyarrow as pa
 
     known = (OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplementedError, BadZipFile, zlib.error)
@@ -75,10 +75,10 @@ def damage() -> tuple[type[Exception], ...]:
 
 
 def values_of(column: Any) -> NDArray[Any]:
-    """A column of lists of a fixed size as an array (n, values), without a copy.
+    """Return a column of fixed-size lists as an array (n, values), without a copy.
 
     Raises:
-        ValueError: some rows have none.
+        ValueError: a row has no list.
     """
     flat = column.flatten()
     if len(flat) != len(column) * column.type.list_size or flat.null_count:
@@ -88,7 +88,7 @@ def values_of(column: Any) -> NDArray[Any]:
 
 
 def lists_of(values: NDArray[Any]) -> Any:
-    """An array (n, values) as a column of lists of a fixed size, without a copy where it is contiguous."""
+    """Return an array (n, values) as a column of fixed-size lists; a contiguous array is not copied."""
     import pyarrow as pa
 
     flat = np.ascontiguousarray(values, values.dtype.newbyteorder("=")).reshape(-1)
@@ -129,7 +129,7 @@ def _open_parquet(path: Path, file: IO[bytes] | None = None) -> Iterator[DumpFil
 
 
 class _Arrays:
-    """What NPZ and NPY have in common: an array, and columns beside it."""
+    """Common part of NPZ and NPY files: an array of embeddings, and other columns."""
 
     def __init__(self, embedding: NpyReader, others: dict[str, Any], metadata: dict[str, Any] | None) -> None:
         import pyarrow as pa
@@ -140,7 +140,7 @@ class _Arrays:
         self._size = int(np.prod(embedding.shape[1:], dtype=object))
         self._row_bytes = max(1, self._size * embedding.dtype.itemsize)
         if not 0 < self._row_bytes <= _BATCH_BYTES:
-            raise ValueError(f"a row of {self._row_bytes} bytes, which is no embedding")
+            raise ValueError(f"a row of {self._row_bytes} bytes, which is not an embedding")
         kind = pa.list_(pa.from_numpy_dtype(embedding.dtype.newbyteorder("=")), self._size)
         before = [name for name in ("path", "window", "start", "end") if name in others]
         after = [name for name in others if name not in before]
@@ -173,7 +173,7 @@ class _Npz(_Arrays):
             with archive.open(f"{name}.npy") as entry:
                 reader = NpyReader(entry)
             if len(reader.shape) != 1 or (name == "path" and reader.dtype.kind != "U"):
-                raise ValueError("paths that are no text" if name == "path" else f"{name} that is no column")
+                raise ValueError("paths that are not text" if name == "path" else f"{name} that is not a column")
             text = reader.dtype.kind == "U"
             others[name] = pa.string() if text else pa.from_numpy_dtype(reader.dtype.newbyteorder("="))
             self._widths[name] = reader.dtype.itemsize
@@ -199,7 +199,7 @@ class _Npz(_Arrays):
         entry = self._archive.getinfo("embedding.npy")
         if entry.compress_type != ZIP_STORED:
             return None
-        with self._path.open("rb") as file:  # the data follow the entry's own header, whose length varies
+        with self._path.open("rb") as file:  # the data follow the entry's header, whose length varies
             file.seek(entry.header_offset)
             name, more = struct.unpack("<26xHH", file.read(30))
             file.seek(entry.header_offset + 30 + name + more)
@@ -254,12 +254,12 @@ class _Npy(_Arrays):
                 lines = iter(csv.DictReader(table))
             for first, block in zip(range(0, self.rows, rows), blocks, strict=True):
                 count = min(rows, self.rows - first)
-                taken = list(islice(lines, count)) if others else []
-                if others and len(taken) != count:
+                names = list(islice(lines, count)) if others else []
+                if others and len(names) != count:
                     raise ValueError("fewer names of files than embeddings")
                 arrays = {"embedding": block}
                 for name in others:
-                    texts = pa.array([line[name] for line in taken], pa.string())
+                    texts = pa.array([line[name] for line in names], pa.string())
                     arrays[name] = texts.cast(self.schema.field(name).type)
                 yield pa.RecordBatch.from_arrays([arrays[name] for name in columns], list(columns))
 
@@ -274,7 +274,7 @@ def _open_npy(path: Path) -> Iterator[DumpFile]:
 
 
 def _map(path: Path, file: IO[bytes]) -> NDArray[Any]:
-    """The array that begins where a file stands, mapped into memory."""
+    """Return the array that begins at a file's position, mapped into memory."""
     reader = NpyReader(file)
     rows, *rest = reader.shape
     shape = (rows, int(np.prod(rest, dtype=object)))
@@ -287,8 +287,8 @@ def _metadata(text: str | bytes | None) -> dict[str, Any] | None:
     if text is None:
         return None
     if len(text) > MAX_METADATA_BYTES:
-        raise ValueError("metadata that are too long")
+        raise ValueError("metadata that is too long")
     metadata = json.loads(text)
     if not isinstance(metadata, dict):
-        raise ValueError("metadata that are no JSON object")
+        raise ValueError("metadata that is not a JSON object")
     return metadata

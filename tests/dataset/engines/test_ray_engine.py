@@ -27,9 +27,10 @@ from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset.engines import ray_actors as ray_worker
 from vggish_pt.dataset.engines import ray_cluster, ray_engine
 from vggish_pt.dataset.engines.local import local_outcomes
-from vggish_pt.dataset.engines.ray_actors import Attempts, Embedder, decode, encode, pack, unpack
+from vggish_pt.dataset.engines.ray_actors import Attempts, Embedder, decode, encode
+from vggish_pt.dataset.engines.ray_blocks import inputs_per_block, pack, unpack
 from vggish_pt.dataset.engines.ray_cluster import Allocation, share_out
-from vggish_pt.dataset.engines.ray_engine import inputs_per_block, outcomes_on_ray
+from vggish_pt.dataset.engines.ray_engine import outcomes_on_ray
 from vggish_pt.dataset.outcomes import EmbeddedClip
 from vggish_pt.dataset.schema import Failure
 from vggish_pt.errors import AudioWarning, MissingDependencyError, SettingsError, WeightsError, WorkerError
@@ -68,7 +69,7 @@ def test_devices() -> None:
     with pytest.raises(SettingsError, match="no GPU; use device cpu"):
         share_out([{"CPU": 4}], "cuda", None, 1)
     for device in ("cuda:1", "cuda:0,cuda:1", "mps"):
-        with pytest.raises(SettingsError, match=f"deals out GPUs itself, device is auto, cpu or cuda, not '{device}'"):
+        with pytest.raises(SettingsError, match=f"assigns GPUs itself, device is auto, cpu or cuda, not '{device}'"):
             next(outcomes_on_ray("synthetic", [Clip("x")], SETTINGS, device=device))
 
 

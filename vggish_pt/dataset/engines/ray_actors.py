@@ -1,14 +1,12 @@
-"""What runs on a Ray cluster's machines: actors that hold the model, and one that counts what they begin."""
+"""Actors of a Ray cluster: the embedders, which hold the model, and one that counts their attempts."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import platform
 import tempfile
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -19,6 +17,7 @@ import numpy as np
 
 from vggish_pt.audio.clip import Clip, path_text
 from vggish_pt.dataset.engines.local import local_outcomes
+from vggish_pt.dataset.engines.ray_blocks import unpack
 from vggish_pt.dataset.outcomes import EmbeddedClip, Outcome, failure, row_columns
 from vggish_pt.dataset.schema import Failure, Rows
 from vggish_pt.errors import AudioError, AudioWarning, WeightsError, WorkerError
@@ -29,30 +28,15 @@ from vggish_pt.version import __version__
 if TYPE_CHECKING:
     from vggish_pt.model import VGGish
 
-_TRIES = 2  # how often an input may end the process of its actor before it is given up
-_DEATHS = 10  # of actors, with nothing done between: then it is not the inputs
-_WARNING = -1  # the place of a warning, which is no input
-
-
-def pack(items: list[Clip]) -> bytes:
-    """Inputs on their way to an actor: for 256 paths, some kilobytes.
-
-    Raises:
-        Exception: whatever other people's classes raise where they cannot be pickled.
-    """
-    return zlib.compress(pickle.dumps(items, pickle.HIGHEST_PROTOCOL), 1)
-
-
-def unpack(data: bytes) -> list[Clip]:
-    """The inputs in what :func:`pack` gave. Only for what this run itself packed."""
-    items: list[Clip] = pickle.loads(zlib.decompress(data))  # noqa: S301 (our own)
-    return items
+_MAX_ATTEMPTS = 2  # deaths of an actor on one input, after which the input fails
+_MAX_DEATHS = 10  # deaths of actors in a row without an embedded input, after which the run fails
+_WARNING = -1  # position of a warning, which belongs to no input
 
 
 class Attempts:
-    """Counts how often each block of inputs was begun and not finished; lives where the driver is.
+    """Counter of unfinished attempts to embed a block of inputs, as an actor on the driver's machine.
 
-    A process that dies takes all that it knew with it. From here its successor learns that it is to be careful.
+    A process that dies loses its state. Its successor learns here how often the block has failed, and by which input.
     """
 
     def __init__(self) -> None:
@@ -63,63 +47,63 @@ class Attempts:
         self._started = 0
 
     def start(self) -> None:
-        """An actor's process has started."""
+        """Count the start of an actor's process."""
         self._started += 1
 
     def started(self) -> int:
-        """How many have."""
+        """Return the number of started processes."""
         return self._started
 
     def begin(self, block: int) -> tuple[int, list[int]]:
-        """A block is begun.
+        """Begin a block.
 
         Returns:
-            How often it was begun before, and the places in it of inputs that are given up.
+            The number of earlier attempts, and the positions of the inputs that have failed too often.
 
         Raises:
-            WorkerError: one actor after the other dies.
+            WorkerError: too many actors died in a row.
         """
-        tries = self._begun[block]
+        attempts = self._begun[block]
         self._begun[block] += 1
-        if tries:
+        if attempts:
             self._in_a_row += 1
             if block in self._at:
                 self._deaths[block, self._at.pop(block)] += 1
-        if self._in_a_row > _DEATHS:
+        if self._in_a_row > _MAX_DEATHS:
             raise WorkerError(
                 f"processes on the cluster died {self._in_a_row} times, and nothing was done between; memory may be "
                 "too small (smaller batches, fewer actors), or a device is at fault"
             )
-        return tries, [place for (of, place), deaths in self._deaths.items() if of == block and deaths >= _TRIES]
+        return attempts, [at for (of, at), deaths in self._deaths.items() if of == block and deaths >= _MAX_ATTEMPTS]
 
-    def at(self, block: int, place: int) -> None:
-        """An input of a block is begun; what was before it is done."""
-        if self._at.get(block, place) != place:
+    def at(self, block: int, position: int) -> None:
+        """Begin an input of a block; the inputs before it are embedded."""
+        if self._at.get(block, position) != position:
             self._in_a_row = 0
-        self._at[block] = place
+        self._at[block] = position
 
     def end(self, block: int) -> None:
-        """A block is done."""
+        """End a block."""
         self._in_a_row = 0
         self._at.pop(block, None)
         self._begun.pop(block, None)
 
 
 class Embedder:
-    """An actor of the pool: holds the model and turns blocks of inputs into tables of what became of them.
+    """An actor of the pool: it holds the model, and turns blocks of inputs into tables of outcomes.
 
-    Its arguments are of Python's own types, so that another version of the package can read and refuse them.
+    Its arguments have built-in types, so that another version of the package can read and refuse them.
 
     Args:
         job: "version", "settings", "pool", "precision", "device", "workers", "threads", "digest" and "folder" of
             the driver.
-        config: ``config.json`` of the model, or where Ray has it.
-        weights: likewise ``model.safetensors``, bytes as an array.
-        attempts: the actor that counts.
+        config: ``config.json`` of the model, or Ray's reference to it.
+        weights: the bytes of ``model.safetensors`` as an array, or Ray's reference to them.
+        attempts: the actor that counts attempts.
 
     Raises:
         WorkerError: this machine has another version of the package.
-        WeightsError: the weights are not the driver's.
+        WeightsError: the weights differ from the driver's.
     """
 
     def __init__(self, job: dict[str, Any], config: Any, weights: Any, attempts: Any) -> None:
@@ -132,17 +116,20 @@ class Embedder:
                 f"vggish_pt is of version {__version__} on {platform.node()}, of {job['version']} where the run was "
                 "started; install the same version on all machines of the cluster"
             )
-        with contextlib.suppress(OSError):  # relative paths mean what they mean there, where the folder is shared
+        with contextlib.suppress(OSError):  # relative paths start from the driver's folder, if it is shared
             os.chdir(job["folder"])
         self._settings = EmbedSettings(**job["settings"])
         self._pool, self._workers = job["pool"], job["workers"]
         self._model = _load(job, ray.get(config), ray.get(weights))
 
     def __call__(self, batch: Any) -> Any:
-        """Blocks of inputs → what became of each.
+        """Embed blocks of inputs.
 
         Args:
             batch: ``pyarrow.Table`` with the columns block and items.
+
+        Returns:
+            The outcomes, see :func:`encode`.
         """
         import pyarrow as pa
 
@@ -152,34 +139,36 @@ class Embedder:
     def _embed(self, block: int, items: list[Clip]) -> Any:
         import ray
 
-        tries, given_up = ray.get(self._attempts.begin.remote(block))
+        attempts, failed = ray.get(self._attempts.begin.remote(block))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", AudioWarning)
-            results = list(self._results(block, items, tries, given_up))
+            results = list(self._results(block, items, attempts, failed))
         ray.get(self._attempts.end.remote(block))
-        told = dict.fromkeys(str(each.message) for each in caught if issubclass(each.category, AudioWarning))
-        return encode(block, results, list(told))
+        messages = dict.fromkeys(str(entry.message) for entry in caught if issubclass(entry.category, AudioWarning))
+        return encode(block, results, list(messages))
 
-    def _results(self, block: int, items: list[Clip], tries: int, given_up: list[int]) -> Iterator[tuple[int, Outcome]]:
-        """What becomes of each input, and its place in the block."""
-        if tries < 2:
-            # At first threads decode. Once that has cost a process, processes do, which a decoder may crash.
-            places = [(place, item.at(place)) for place, item in enumerate(items)]
-            for outcome in self._outcomes([item for _, item in places], processes=tries > 0):
+    def _results(
+        self, block: int, items: list[Clip], attempts: int, failed: list[int]
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Yield the outcome of each input and its position in the block."""
+        if attempts < 2:
+            # The first attempt decodes in threads. The second decodes in processes, which a decoder may crash.
+            numbered = [item.at(position) for position, item in enumerate(items)]
+            for outcome in self._outcomes(numbered, processes=attempts > 0):
                 assert outcome.item is not None
                 yield outcome.item.index, outcome
             return
         import ray
 
-        for place, item in enumerate(items):  # it is not decoding; so one at a time, to find which
-            if place in given_up:
+        for position, item in enumerate(items):  # not a decoder: embed one input at a time to find it
+            if position in failed:
                 reason = "embedding it needs more memory than there is, or crashes"
-                message = f"the processes that embedded it died, {_TRIES} times; {reason}"
-                yield place, failure(item.path, AudioError(message, item.path), item)
+                message = f"the processes that embedded it died, {_MAX_ATTEMPTS} times; {reason}"
+                yield position, failure(item.path, AudioError(message, item.path), item)
                 continue
-            ray.get(self._attempts.at.remote(block, place))
-            for outcome in self._outcomes([item.at(place)], processes=True):
-                yield place, outcome
+            ray.get(self._attempts.at.remote(block, position))
+            for outcome in self._outcomes([item.at(position)], processes=True):
+                yield position, outcome
 
     def _outcomes(self, items: Iterable[Clip], *, processes: bool) -> Iterator[Outcome]:
         workers = max(1, self._workers) if processes else self._workers
@@ -209,23 +198,23 @@ def _load(job: dict[str, Any], config: bytes, weights: Any) -> VGGish:
     return set_precision(model, job["precision"])
 
 
-def encode(block: int, results: Iterable[tuple[int, Outcome]], told: Iterable[str] = ()) -> Any:
-    """What became of a block's inputs, as a table with a row for each.
+def encode(block: int, results: Iterable[tuple[int, Outcome]], messages: Iterable[str] = ()) -> Any:
+    """Encode the outcomes of a block as a table with a row for each.
 
     Args:
-        block: its number.
-        results: outcomes and the places of their inputs.
-        told: warnings.
+        block: number of the block.
+        results: positions of inputs, and their outcomes.
+        messages: warnings.
 
     Returns:
         ``pyarrow.Table``.
     """
     import pyarrow as pa
 
-    made: list[dict[str, Any]] = []
+    encoded: list[dict[str, Any]] = []
     values: list[np.ndarray[Any, Any]] = []
-    for place, outcome in results:
-        row: dict[str, Any] = {"place": place}
+    for position, outcome in results:
+        row: dict[str, Any] = {"place": position}
         if isinstance(outcome, EmbeddedClip):
             rows = outcome.rows
             row |= {"windows": outcome.windows, "duration": outcome.duration, "shape": list(rows.embedding.shape)}
@@ -233,12 +222,12 @@ def encode(block: int, results: Iterable[tuple[int, Outcome]], told: Iterable[st
             values.append(rows.embedding.reshape(-1))
         else:
             row |= {"type": outcome.type, "reason": outcome.reason}
-        made.append(row)
-    made += [{"place": _WARNING, "reason": text} for text in told]
-    offsets = np.cumsum([0, *(row.get("length", 0) for row in made)], dtype=np.int64)
+        encoded.append(row)
+    encoded += [{"place": _WARNING, "reason": text} for text in messages]
+    offsets = np.cumsum([0, *(row.get("length", 0) for row in encoded)], dtype=np.int64)
     dtype = values[0].dtype if values else np.dtype(np.float32)
     flat = np.concatenate(values) if values else np.zeros(0, dtype)
-    kinds = {
+    types = {
         "place": pa.int32(),
         "windows": pa.int64(),
         "duration": pa.float64(),
@@ -248,21 +237,21 @@ def encode(block: int, results: Iterable[tuple[int, Outcome]], told: Iterable[st
         "type": pa.string(),
         "reason": pa.string(),
     }
-    columns = {name: pa.array([row.get(name) for row in made], kind) for name, kind in kinds.items()}
+    columns = {name: pa.array([row.get(name) for row in encoded], kind) for name, kind in types.items()}
     columns["embedding"] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat))
-    return pa.table({"block": pa.array([block] * len(made), pa.int64()), **columns})
+    return pa.table({"block": pa.array([block] * len(encoded), pa.int64()), **columns})
 
 
 def decode(row: dict[str, Any], item: Clip) -> Outcome:
-    """What became of an input.
+    """Decode the outcome of an input.
 
     Args:
-        row: of :func:`encode`'s table, as Arrow's scalars by the column's name.
+        row: a row of :func:`encode`'s table, as Arrow scalars by name.
         item: the input.
     """
     if row["type"].is_valid:
         return Failure(path_text(item.path), row["reason"].as_py(), row["type"].as_py(), item)
-    # Copied: what Ray lends lasts no longer than the connection to it.
+    # Copied: Ray's arrays are valid only while it is connected.
     start, end, values = (np.array(row[name].values.to_numpy()) for name in ("start", "end", "embedding"))
     window = np.arange(len(start), dtype=np.int32)
     duration = row["duration"].as_py()

@@ -1,4 +1,4 @@
-"""A Ray cluster to work on, joined or started here, and how the work is shared out on it."""
+"""Ray cluster: join or start it, and allocate its resources to actors."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from typing import Any
 
 from vggish_pt.errors import SettingsError, WorkerError
 from vggish_pt.utils.optional import require
+from vggish_pt.utils.text import first_line, joined_lines
 
-_MAX_CPUS = 4  # of an actor that computes on the CPU: beyond, two actors do more than one with twice the cores
+_MAX_CPUS = 4  # cores of an actor without a GPU; with more, two actors are faster than one with twice the cores
 _CONNECT_SECONDS = 10.0
-_INIT_DEATHS = 3  # of actors in a row before any holds the model
+_INIT_DEATHS = 3  # deaths of actors in a row while they load the model
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})")
 
-# Said before Ray is imported. What users have set themselves stays.
+# Set before Ray is imported, unless the user has set them.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # clusters started here send no usage statistics
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what goes wrong comes as an error; see _quiet
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming behaviour, without its warning about it
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # errors are raised instead; see _quiet
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default, without its warning
 }
 _DEVICES = "auto, cpu or cuda"
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """What the actors get.
+    """Resources of the actors.
 
     Attributes:
-        actors: how many.
-        cpus: of each, as Ray counts them; less than 1 where several share one.
-        gpus: of each, 0 or 1.
+        actors: number of actors.
+        cpus: cores of each actor, as Ray counts them; less than 1 if several actors share a core.
+        gpus: GPUs of each actor, 0 or 1.
     """
 
     actors: int
@@ -47,51 +48,51 @@ class Allocation:
 
     @property
     def threads(self) -> int:
-        """That compute the network on the CPU."""
+        """Number of threads that compute the network on the CPU."""
         return max(1, int(self.cpus))
 
     def fits(self, nodes: Sequence[Mapping[str, float]]) -> bool:
-        """Whether any machine is large enough for one."""
+        """Return True if any machine has room for an actor."""
         return any(node.get("CPU", 0) >= self.cpus and node.get("GPU", 0) >= self.gpus for node in nodes)
 
 
 def check_device(device: str) -> None:
-    """Makes sure that Ray can be told of a device.
+    """Check that a device can be used with Ray, which assigns GPUs itself.
 
     Raises:
-        SettingsError: it deals out devices itself, or knows none of that kind.
+        SettingsError: the device has a number, or is of another kind.
     """
     if device not in ("auto", "cpu", "cuda", "cuda:all"):
-        raise SettingsError(f"with the engine ray, which deals out GPUs itself, device is {_DEVICES}, not {device!r}")
+        raise SettingsError(f"with the engine ray, which assigns GPUs itself, device is {_DEVICES}, not {device!r}")
 
 
 def share_out(nodes: Sequence[Mapping[str, float]], device: str, actors: int | None, workers: int) -> Allocation:
-    """How many actors there shall be, and of what size: one for each GPU, or for each few cores.
+    """Allocate a cluster to actors: one per GPU, or one per few cores.
 
     Args:
-        nodes: for each machine of the cluster, how much "CPU" and "GPU" it has.
-        device: "cpu"; "cuda"; or "auto" for GPUs where there are any.
-        actors: how many; None chooses. More than fit now wait for machines that come later.
-        workers: threads of each actor that decode.
+        nodes: "CPU" and "GPU" of each machine of the cluster.
+        device: "cpu", "cuda", or "auto" for GPUs if there are any.
+        actors: number of actors; None chooses. Actors that do not fit wait for machines that join later.
+        workers: number of threads in each actor that decode.
 
     Raises:
-        SettingsError: GPUs are asked for, and there are none.
+        SettingsError: the device is "cuda", and there are no GPUs.
     """
     gpu_nodes = [node for node in nodes if node.get("GPU", 0) >= 1]
     if device.startswith("cuda") and not gpu_nodes and actors is None:
         raise SettingsError(
-            "the Ray cluster has no GPU; use device cpu, or say how many actors there shall be if it will get some"
+            "the Ray cluster has no GPU; use device cpu, or set actors if machines with GPUs join later"
         )
     if device.startswith("cuda") or (device == "auto" and gpu_nodes):
-        beside = [node.get("CPU", 0) / int(node["GPU"]) for node in gpu_nodes]
+        cores_per_gpu = [node.get("CPU", 0) / int(node["GPU"]) for node in gpu_nodes]
         count = actors or sum(int(node["GPU"]) for node in gpu_nodes)
-        return Allocation(count, _rounded(min([max(1, workers), *beside])), 1)
+        return Allocation(count, _rounded(min([max(1, workers), *cores_per_gpu])), 1)
     cores = [node["CPU"] for node in nodes if node.get("CPU", 0) >= 1]
     cpus = min([_MAX_CPUS, *map(int, cores)])
-    fit = sum(int(each // cpus) for each in cores)
-    while actors is not None and cpus > 1 and fit < actors:  # smaller ones, so that all of them fit
+    fit = sum(int(node // cpus) for node in cores)
+    while actors is not None and cpus > 1 and fit < actors:  # smaller actors, so that all of them fit
         cpus -= 1
-        fit = sum(int(each // cpus) for each in cores)
+        fit = sum(int(node // cpus) for node in cores)
     return Allocation(actors or max(1, fit), cpus, 0)
 
 
@@ -101,22 +102,22 @@ def _rounded(cpus: float) -> float:
 
 @contextmanager
 def cluster(address: str | None = None, actors: int | None = None) -> Iterator[Any]:
-    """Ray, connected: to the cluster that the caller is connected to, to that at an address, or to one started here.
+    """Connect Ray: use the caller's connection, join the cluster at an address, or start one.
 
-    Connections and clusters that were made here end with the context.
+    A connection or cluster that was made here ends with the context.
 
     Args:
-        address: "host:port" of the cluster's head, "auto" for the cluster that this machine is part of, "local" for a
-            new one; None for what the environment's RAY_ADDRESS says, else a new one.
-        actors: how many there will be, as far as known.
+        address: "host:port" of the cluster's head, "auto" for the cluster of this machine, "local" for a new one; None
+            for the environment variable RAY_ADDRESS, or a new one if it is not set.
+        actors: number of actors, if known.
 
     Yields:
         The module ``ray``.
 
     Raises:
         MissingDependencyError: Ray is not installed.
-        SettingsError: no address of a cluster.
-        WorkerError: the cluster cannot be reached, or is of another version of Ray or Python.
+        SettingsError: the address is not valid.
+        WorkerError: the cluster cannot be reached, or has another version of Ray or Python.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -136,19 +137,19 @@ def cluster(address: str | None = None, actors: int | None = None) -> Iterator[A
 def _connect(ray: Any, address: str, actors: int | None) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
-        # More than there are, so that as many actors as are asked for find room.
+        # More cores than the machine has, if needed, so that all actors fit.
         options |= {"num_cpus": max(_cores(), actors or 1), "include_dashboard": False}
     elif address != "auto":
         _reach(address)
     try:
         with _no_chatter():
             ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, OSError, SystemExit) as error:  # SystemExit where nobody answers for long
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except (ConnectionError, RuntimeError, OSError, SystemExit) as error:  # SystemExit after a timeout
+        reason = first_line(error)
         if address == "local":
             raise WorkerError(f"a local Ray cluster cannot be started ({reason})") from error
         if "ersion" in reason:
-            reason = " ".join(str(error).split())
+            reason = joined_lines(error)
             advice = "install the cluster's versions of Ray and Python here"
         else:
             advice = "start one with 'ray start --head', or name its address in RAY_ADDRESS"
@@ -157,12 +158,12 @@ def _connect(ray: Any, address: str, actors: int | None) -> None:
 
 @contextmanager
 def _no_chatter() -> Iterator[None]:
-    """Nothing of what libraries in C++ print on standard error."""
+    """Discard standard error, also that of libraries in C++."""
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
     try:
-        kept = os.dup(2)
-    except OSError:  # there is none
+        stderr = os.dup(2)
+    except OSError:  # standard error is closed
         yield
         return
     try:
@@ -170,12 +171,12 @@ def _no_chatter() -> Iterator[None]:
             os.dup2(nothing.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def _reach(address: str) -> None:
-    """Makes sure that somebody answers at an address: Ray itself would try for minutes and end the process."""
+    """Check that a server answers at an address: Ray itself tries for minutes and then ends the process."""
     found = _HOST_PORT.fullmatch(address)
     if found is None:
         raise SettingsError(
@@ -199,7 +200,7 @@ def _cores() -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray's loggers say nothing: what ends a run comes as an error, and progress is told by us."""
+    """Silence Ray's loggers: failures are raised as errors, and the command shows the progress."""
     loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]  # which have handlers of their own
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -213,16 +214,16 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _data_settings() -> Iterator[None]:
-    """Ray Data's settings as we want them, then again as they were."""
+    """Change Ray Data's settings for the block."""
     context = importlib.import_module("ray.data").DataContext.get_current()
     wanted = {
         "enable_progress_bars": False,
         "enable_operator_progress_bars": False,
         "print_on_execution_start": False,
-        # A task's result is one block, whole or not there: done again, it may not come in the same pieces.
+        # A task returns one block: a repeated task may split its result otherwise.
         "target_max_block_size": None,
         "max_consecutive_actor_init_deaths": _INIT_DEATHS,
-        "execution_no_progress_timeout_s": -1,  # long recordings take long; see _watched in ray_engine.py
+        "execution_no_progress_timeout_s": -1,  # a long recording takes long; see _watched in ray_engine.py
     }
     before = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
     try:
@@ -235,5 +236,5 @@ def _data_settings() -> Iterator[None]:
 
 
 def resources(ray: Any) -> list[dict[str, float]]:
-    """What each machine of the cluster has."""
+    """Return the resources of each machine of the cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]

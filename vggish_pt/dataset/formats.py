@@ -45,7 +45,7 @@ class DumpFile(Protocol):
         """Yield the columns as ``pyarrow.RecordBatch`` of at most so many rows."""
 
     def mapped(self) -> NDArray[Any] | None:
-        """Return the embeddings (n, values), mapped into memory; None if the file holds them compressed or as Parquet."""
+        """Return the embeddings (n, values), mapped into memory; None if they are compressed or in Parquet."""
 
 
 def open_dump_file(path: str | Path, file: IO[bytes] | None = None) -> AbstractContextManager[DumpFile]:

@@ -139,7 +139,7 @@ def read(out: Path) -> tuple[dict[tuple[str, int], tuple[object, ...]], np.ndarr
     keys = sorted(rows)
     facts = {key: tuple(value for name, value in rows[key].items() if name != "embedding") for key in keys}
     embeddings = np.array([rows[key]["embedding"] for key in keys], np.float32)
-    errors = {row["path"]: row["reason"] for row in pq.read_table(out / "errors.parquet").to_pylist()}
+    errors = {row["path"]: row["reason"] for row in pq.read_table(out / "_errors.parquet").to_pylist()}
     return facts, embeddings, len(table) - len(rows), errors
 
 

@@ -95,9 +95,9 @@ def expected(items: Iterable[Clip]) -> dict[tuple[str, int], list[float]]:
 
 
 def errors(folder: Path) -> list[str]:
-    if not (folder / "errors.parquet").exists():
+    if not (folder / "_errors.parquet").exists():
         return []
-    return [row["path"] for row in pq.read_table(folder / "errors.parquet").to_pylist()]
+    return [row["path"] for row in pq.read_table(folder / "_errors.parquet").to_pylist()]
 
 
 def record(folder: Path) -> dict[str, Any]:

@@ -209,7 +209,7 @@ def test_no_input_leads_to_a_file(run_cli: Cli, clips: Path) -> None:
     # Without weights: they are not asked for.
     run = run_cli("embed", "none*.wav", "clips/nothing/**", "--out", "new/x", "--weights", "no such weights")
     assert run.returncode == 1
-    errors = pq.read_table(clips.parent / "new" / "x" / "errors.parquet").to_pylist()
+    errors = pq.read_table(clips.parent / "new" / "x" / "_errors.parquet").to_pylist()
     assert [tuple(row.values()) for row in errors] == [
         ("none*.wav", "matches no audio file", "AudioError"),
         ("clips/nothing/**", "matches no audio file", "AudioError"),

@@ -58,7 +58,7 @@ def test_the_same_command_again(run_cli: Cli, clips: Path, small_folder: Path) -
     run = run_cli(*args)
     assert run.returncode == 3
     lines = run.stderr.splitlines()
-    assert lines[-1] == "vggish-pt: 2 failed; x/errors.parquet names each with its reason"
+    assert lines[-1] == "vggish-pt: 2 failed; x/_errors.parquet names each with its reason"
     assert lines[-2].startswith("6 files, 21 windows → x (")
     first = _rows(out)
     assert len(first) == 21
@@ -71,7 +71,7 @@ def test_the_same_command_again(run_cli: Cli, clips: Path, small_folder: Path) -
         "vggish-pt: clips/bad.wav: not audio in a format that can be read (Format not recognised)",
         "1 failed in earlier runs; --retry-errors embeds them again",
         "nothing left to do: x holds 6 files, 21 windows",
-        "vggish-pt: 2 failed; x/errors.parquet names each with its reason",
+        "vggish-pt: 2 failed; x/_errors.parquet names each with its reason",
     ]
     (clips / "bad.wav").write_bytes((clips / "0.wav").read_bytes())
     (clips / "new.wav").write_bytes((clips / "1.wav").read_bytes())
@@ -82,7 +82,7 @@ def test_the_same_command_again(run_cli: Cli, clips: Path, small_folder: Path) -
     run = run_cli(*args[:2], *args[3:], "--retry-errors")
     assert (run.returncode, len(run.stderr.splitlines())) == (0, 2)
     assert len(_rows(out)) == 24
-    assert pq.read_metadata(out / "errors.parquet").num_rows == 0
+    assert pq.read_metadata(out / "_errors.parquet").num_rows == 0
     assert len(_record(out)["timing"]["sessions"]) == 3  # without the one that had nothing to do
 
     run = run_cli(*args, "--hop", "0.48", "--precision", "bf16")
@@ -109,7 +109,7 @@ def test_a_manifest_s_columns(run_cli: Cli, clips: Path, small_folder: Path) -> 
     assert table["fold"].to_pylist() == ["1", "2", "2"]
     assert table["start"].to_pylist() == [0.0, 2.0, 2.96]
     assert table["segment_end"].to_pylist() == [None, 4.5, 4.5]
-    errors = pq.read_table(clips.parent / "x" / "errors.parquet").to_pylist()
+    errors = pq.read_table(clips.parent / "x" / "_errors.parquet").to_pylist()
     assert [(row["segment_start"], row["segment_end"]) for row in errors] == [(1.0, 2.0)]
     run = run_cli(*args, "x.tfrecord")
     assert run.returncode == 2
@@ -125,8 +125,8 @@ def test_when_everything_fails(run_cli: Cli, clips: Path, small_folder: Path) ->
     run = run_cli("embed", "clips/bad.wav", "nothing.wav", "--weights", small_folder, "--out", "x")
     assert run.returncode == 1
     out = clips.parent / "x"
-    assert sorted(f.name for f in out.iterdir()) == [".vggish-pt.lock", "_run.json", "errors.parquet"]
-    assert pq.read_metadata(out / "errors.parquet").num_rows == 2
+    assert sorted(f.name for f in out.iterdir()) == [".vggish-pt.lock", "_errors.parquet", "_run.json"]
+    assert pq.read_metadata(out / "_errors.parquet").num_rows == 2
 
 
 def test_an_output_inside_an_input(run_cli: Cli, clips: Path, small_folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vggish_pt.dataset.formats import ENDINGS, DumpFile, damage, open_dump_file
-from vggish_pt.dataset.outputs.failures import ERRORS_NAME
+from vggish_pt.dataset.outputs.failures import errors_name
 from vggish_pt.dataset.outputs.part import part_number
 from vggish_pt.dataset.outputs.record import RUN_NAME, read_record
 from vggish_pt.dataset.outputs.store import FolderStore, open_store
@@ -74,9 +74,9 @@ class DatasetFiles:
         if not self.single and RUN_NAME in names:
             with self._store.open(RUN_NAME) as file:
                 self.run = read_record(file.read(), self.name)
-        self._has_errors = not self.single and ERRORS_NAME in names
+        self._errors_name = None if self.single else errors_name(names)
         self.parts = names if self.single else [name for name in names if part_number(name) is not None]
-        if not self.parts and self.run is None and not self._has_errors:
+        if not self.parts and self.run is None and self._errors_name is None:
             raise OutputError(f"{self.name}: holds no embeddings; give a folder or file that 'vggish-pt embed' wrote")
 
     @contextmanager
@@ -141,8 +141,8 @@ class DatasetFiles:
         import pyarrow.parquet as pq
 
         try:
-            if self._has_errors:
-                with self._store.open(ERRORS_NAME) as file:
+            if self._errors_name is not None:
+                with self._store.open(self._errors_name) as file:
                     return pq.read_table(file).replace_schema_metadata()
             lines: list[dict[str, str]] = []
             if self.single and self._folder is not None:

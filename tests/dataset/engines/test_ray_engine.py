@@ -477,7 +477,7 @@ def test_objects_in_and_out(
         assert result.stdout == ""
         lines = [re.split(r": | \(", line)[0] for line in result.stderr.splitlines() if "left" not in line]
         assert lines == ["vggish-pt", f"6 files, 12 windows → {out}", "vggish-pt"], result.stderr
-        errors = pq.read_table(f"sounds/{engine}/errors.parquet", filesystem=files).to_pylist()
+        errors = pq.read_table(f"sounds/{engine}/_errors.parquet", filesystem=files).to_pylist()
         assert [(row["path"], row["type"]) for row in errors] == [("s3://sounds/in/broken.wav", "AudioError")]
         parts = files.glob(f"sounds/{engine}/part-*.parquet")
         tables.append([row for part in parts for row in pq.read_table(part, filesystem=files).to_pylist()])

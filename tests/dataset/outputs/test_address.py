@@ -62,8 +62,8 @@ def test_a_run_goes_on_at_an_address(address: str, tmp_path: Any, monkeypatch: p
         local.run(address, items, stop=13)
     assert json.loads(_read(address, "_run.json"))["state"] == "running"
     assert output.open_store(address).names() == [
+        "_errors.parquet",
         "_run.json",
-        "errors.parquet",
         *(f"part-{i:05d}.parquet" for i in range(3)),
     ]
     again = local.run(address, items)

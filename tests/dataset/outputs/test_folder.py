@@ -27,6 +27,7 @@ from folder_runs import (
     run,
 )
 
+from vggish_pt import read_dataset
 from vggish_pt.audio.clip import Clip
 from vggish_pt.dataset import outputs as output
 from vggish_pt.dataset import writing
@@ -51,8 +52,8 @@ def test_what_a_folder_holds(tmp_path: Path, small_parts: None) -> None:
     run(folder, make_items(10), failures=failures, order=lambda pending: reversed(list(pending)))
     assert sorted(f.name for f in folder.iterdir()) == [
         ".vggish-pt.lock",
+        "_errors.parquet",
         "_run.json",
-        "errors.parquet",
         *(f"part-{i:05d}.parquet" for i in range(3)),
     ]
     seen: list[str] = []
@@ -68,7 +69,7 @@ def test_what_a_folder_holds(tmp_path: Path, small_parts: None) -> None:
         assert told.keys.tolist() == [item.key.rstrip(b"\0") for item in make_items(10) if item.path in paths]
         assert (told.windows, told.seconds) == (3 * len(paths), pytest.approx(3 * 0.96 * len(paths)))
     assert sorted(seen) == [item.path for item in make_items(10) if not fails(item)]
-    assert pq.read_table(folder / "errors.parquet").to_pylist() == [
+    assert pq.read_table(folder / "_errors.parquet").to_pylist() == [
         {"path": "größe/0007.wav", "reason": "broken", "type": "AudioError"},
         {"path": "none*", "reason": "matches no audio file", "type": "AudioError"},
     ]
@@ -199,7 +200,7 @@ def test_an_input_is_its_path_its_part_and_its_columns(tmp_path: Path) -> None:
     assert table.schema.names[5:] == columns.names
     assert table["label"].to_pylist()[::3] == [None, None, "x"]
     assert table["segment_start"].to_pylist()[::3] == [None, 1.0, None]
-    listed = pq.read_table(tmp_path / "out" / "errors.parquet")
+    listed = pq.read_table(tmp_path / "out" / "_errors.parquet")
     assert listed.to_pylist() == [
         {"path": "a", "reason": "broken", "type": "AudioError", "segment_start": 1.0, "segment_end": 2.0}
     ]
@@ -348,8 +349,8 @@ def test_damaged_files_are_named(tmp_path: Path, small_parts: None) -> None:
             ("part-00001.parquet", lambda data: data[:-100], "is damaged (.*); restore it, or remove it"),
             ("part-00001.parquet", lambda data: b"", "is damaged (.*); restore it, or remove it"),
             ("part-00001.parquet", strip, "does not say which inputs it holds"),
-            ("errors.parquet", lambda data: data[:-100], "is damaged (.*); restore it, or remove it"),
-            ("errors.parquet", strip, "was not written by this program"),
+            ("_errors.parquet", lambda data: data[:-100], "is damaged (.*); restore it, or remove it"),
+            ("_errors.parquet", strip, "was not written by this program"),
             ("_run.json", lambda data: data[:-9], "is damaged (.*); remove it: the parts themselves say which"),
             ("_run.json", lambda data: b"[]", "is damaged (.*); remove it"),
             ("_run.json", lambda data: b"[" * 100_000, "is damaged (.*); remove it"),
@@ -371,10 +372,45 @@ def test_damaged_files_are_named(tmp_path: Path, small_parts: None) -> None:
         assert _everything(folder) == before
         (folder / name).unlink()  # as the message says
         again = run(folder, make_items(12))
-        assert len(again) == {"p": 4, "e": 1, "_": 0}[name[0]]
+        assert len(again) == {"pa": 4, "_e": 1, "_r": 0}[name[:2]]
         assert rows(folder) == whole
         assert errors(folder) == ["größe/0007.wav"]
         assert record(folder)["state"] == "complete"
+
+
+def test_other_readers_skip_the_list_of_failures(tmp_path: Path, small_parts: None) -> None:
+    run(tmp_path, make_items(9))
+    assert errors(tmp_path) == ["größe/0007.wav"]
+    assert pq.read_table(tmp_path).num_rows == 3 * 8
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_the_list_of_failures_under_its_old_name(tmp_path: Path, complete: bool) -> None:
+    if complete:
+        run(tmp_path, make_items(9))
+    else:
+        with pytest.raises(KeyboardInterrupt), output.open_run(*_to(tmp_path)) as opened:
+            for item in list(opened.plan(make_items(9)))[:8]:
+                opened.add(outcome(item))
+            raise KeyboardInterrupt
+    failed = pq.read_table(tmp_path / "_errors.parquet")
+    (tmp_path / "_errors.parquet").rename(tmp_path / "errors.parquet")
+    if complete:
+        assert read_dataset(tmp_path).errors["path"].to_pylist() == ["größe/0007.wav"]
+    assert run(tmp_path, make_items(9)) == ([] if complete else ["größe/0008.wav"])
+    assert not (tmp_path / "errors.parquet").exists()
+    assert pq.read_table(tmp_path / "_errors.parquet").equals(failed, check_metadata=True)
+    # A run that was killed between writing the new list and removing the old one.
+    (tmp_path / "errors.parquet").write_bytes(b"outdated")
+    assert run(tmp_path, make_items(9)) == []
+    assert not (tmp_path / "errors.parquet").exists()
+    (tmp_path / "_errors.parquet").rename(tmp_path / "errors.parquet")
+    run(tmp_path, make_items(2), overwrite=True)
+    assert sorted(f.name for f in tmp_path.iterdir())[1:] == ["_errors.parquet", "_run.json", "part-00000.parquet"]
+
+
+def _to(folder: Path) -> tuple[output.FolderStore, Schema, Session]:
+    return output.open_store(str(folder)), LAYOUT, Session(["x"])
 
 
 def test_a_part_twice(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
-"""List of the inputs of a dataset folder that failed, each with its reason: ``errors.parquet``."""
+"""List of the inputs of a dataset folder that failed, each with its reason: ``_errors.parquet``.
+
+The name begins with an underscore because pyarrow and other readers of Parquet folders skip such files. Folders that
+were begun by earlier versions have ``errors.parquet``, which is read too, and replaced by the next run.
+"""
 
 from __future__ import annotations
 
 import binascii
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import IO
 
 from vggish_pt.audio.clip import Clip
@@ -12,10 +16,16 @@ from vggish_pt.dataset.schema import Failure
 from vggish_pt.errors import OutputError
 from vggish_pt.utils.text import first_line
 
-ERRORS_NAME = "errors.parquet"
+ERRORS_NAME = "_errors.parquet"
+OLD_ERRORS_NAME = "errors.parquet"
 
 NO_INPUT = bytes(KEY.itemsize)
 """Key of a name that matched no input."""
+
+
+def errors_name(names: Collection[str]) -> str | None:
+    """Return the name of the list of failures among the names of a folder; None if there is no list."""
+    return next((name for name in (ERRORS_NAME, OLD_ERRORS_NAME) if name in names), None)
 
 
 def write_failures(file: IO[bytes], failures: Sequence[tuple[bytes, Failure]], *, segments: bool) -> None:
@@ -42,12 +52,12 @@ def write_failures(file: IO[bytes], failures: Sequence[tuple[bytes, Failure]], *
     pq.write_table(table, file, compression="zstd")
 
 
-def read_failures(file: IO[bytes], folder: str) -> list[tuple[bytes, Failure]]:
+def read_failures(file: IO[bytes], path: str) -> list[tuple[bytes, Failure]]:
     """Read the list.
 
     Args:
         file: the file.
-        folder: the name of its folder, for messages.
+        path: its path, for messages.
 
     Returns:
         Keys and failures. The inputs have a path, a start and an end only.
@@ -58,7 +68,6 @@ def read_failures(file: IO[bytes], folder: str) -> list[tuple[bytes, Failure]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = f"{folder.rstrip('/')}/{ERRORS_NAME}"
     try:
         with pq.ParquetFile(file, pre_buffer=False) as opened:
             table = opened.read(use_threads=False)  # without threads: the process may end right after

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.dataset.outputs.failures import ERRORS_NAME, NO_INPUT, write_failures
+from vggish_pt.dataset.outputs.failures import ERRORS_NAME, NO_INPUT, OLD_ERRORS_NAME, write_failures
 from vggish_pt.dataset.outputs.part import KEY, Part, part_name, part_number, write_part
 from vggish_pt.dataset.outputs.plan import (
     FolderContents,
@@ -120,6 +120,8 @@ class DatasetFolder:
             self._write_record()
             if retry_errors:
                 self._write_failures()
+        if contents.old_list:
+            self._write_failures()
         self._last = time.monotonic()
         return pending
 
@@ -207,6 +209,9 @@ class DatasetFolder:
         rows = [*contents.failures.items(), *((NO_INPUT, failure) for failure in contents.unmatched)]
         segments = any(field.name == "segment_start" for field in self._schema.extra)
         self._store.write(ERRORS_NAME, lambda file: write_failures(file, rows, segments=segments))
+        if contents.old_list:
+            self._store.remove(OLD_ERRORS_NAME)
+            contents.old_list = False
 
     def _write_record(self, *, sample: bool = False) -> None:
         self._session.ended = time.time()
@@ -269,5 +274,6 @@ def write_folder_errors(store: FolderStore, failures: Sequence[Failure]) -> None
     try:
         rows = [(NO_INPUT, failure) for failure in failures]
         store.write(ERRORS_NAME, lambda file: write_failures(file, rows, segments=False))
+        store.remove(OLD_ERRORS_NAME)
     finally:
         lock.release()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.dataset.outputs.failures import ERRORS_NAME, NO_INPUT, read_failures
+from vggish_pt.dataset.outputs.failures import ERRORS_NAME, NO_INPUT, OLD_ERRORS_NAME, errors_name, read_failures
 from vggish_pt.dataset.outputs.lock import LOCK_NAME
 from vggish_pt.dataset.outputs.part import KEY, Part, part_number, read_part
 from vggish_pt.dataset.outputs.record import RUN_NAME, column_types, differences, read_record
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vggish_pt.audio.clip import Clip
 
 _READERS = 8  # threads that read footers
-_OWN_NAMES = (ERRORS_NAME, RUN_NAME, LOCK_NAME)
+_OWN_NAMES = (ERRORS_NAME, OLD_ERRORS_NAME, RUN_NAME, LOCK_NAME)
 
 
 class Inputs(Protocol):
@@ -59,6 +59,7 @@ class FolderContents:
         failures: inputs that failed, by key.
         unmatched: names that matched no input.
         next_part: number of the next part.
+        old_list: True if there is a list of failures under the name that earlier versions gave it.
     """
 
     record: dict[str, Any] | None = None
@@ -66,6 +67,7 @@ class FolderContents:
     failures: dict[bytes, Failure] = field(default_factory=dict)
     unmatched: list[Failure] = field(default_factory=list)
     next_part: int = 0
+    old_list: bool = False
 
     def part_keys(self) -> NDArray[Any]:
         """Return the keys of all inputs in parts, of type ``S16``."""
@@ -125,9 +127,10 @@ def read_contents(store: FolderStore, schema: Schema) -> FolderContents:
     contents.next_part = 1 + max((part_number(name) or 0 for name in part_names), default=-1)
     _check_settings(contents, schema, store.name)
     _check_parts(contents, store.name)
-    if ERRORS_NAME in names:
-        with store.open(ERRORS_NAME) as file:
-            for key, failure in read_failures(file, store.name):
+    contents.old_list = OLD_ERRORS_NAME in names
+    if (list_name := errors_name(names)) is not None:
+        with store.open(list_name) as file:
+            for key, failure in read_failures(file, f"{store.name.rstrip('/')}/{list_name}"):
                 if key == NO_INPUT:
                     contents.unmatched.append(failure)
                 else:

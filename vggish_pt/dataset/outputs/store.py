@@ -21,7 +21,7 @@ from vggish_pt.utils.remote import file_system, is_address, local_path, redacted
 
 Write = Callable[[IO[bytes]], object]
 
-_LEFT_OVER = re.compile(r"\.(part-\d{5,}\.parquet|errors\.parquet|_run\.json)\.[^.]*\.tmp")
+_LEFT_OVER = re.compile(r"\.(part-\d{5,}\.parquet|_?errors\.parquet|_run\.json)\.[^.]*\.tmp")
 # Protocols whose uploads become visible only when they are complete.
 _WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"}
 

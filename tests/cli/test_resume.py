@@ -121,6 +121,15 @@ def test_a_manifest_s_columns(run_cli: Cli, clips: Path, small_folder: Path) -> 
     assert "labels in TFRecord files are whole numbers, as AudioSet numbers its classes, not 'dog'" in run.stderr
 
 
+def test_a_column_of_lists(run_cli: Cli, clips: Path, small_folder: Path) -> None:
+    (clips / "m.jsonl").write_text('{"path": "0.wav", "tags": ["a", "b"]}\n{"path": "5.wav", "tags": []}\n')
+    args = ("embed", "clips/m.jsonl", "--weights", small_folder, "--out", "x")
+    assert run_cli(*args).returncode == 0
+    run = run_cli(*args)
+    assert (run.returncode, run.stderr) == (0, "nothing left to do: x holds 2 files, 7 windows\n")
+    assert pq.read_table(clips.parent / "x")["tags"].to_pylist()[:2] == [["a", "b"], []]
+
+
 def test_when_everything_fails(run_cli: Cli, clips: Path, small_folder: Path) -> None:
     run = run_cli("embed", "clips/bad.wav", "nothing.wav", "--weights", small_folder, "--out", "x")
     assert run.returncode == 1

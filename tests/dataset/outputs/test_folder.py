@@ -6,8 +6,12 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -34,6 +38,8 @@ from vggish_pt.dataset import writing
 from vggish_pt.dataset.outputs import Failure, Schema, Session
 from vggish_pt.dataset.outputs.part import read_part
 from vggish_pt.errors import OutputError, SettingsError
+
+STAMPS = [("s", None), ("ms", "UTC"), ("us", None), ("ns", "UTC")]
 
 
 def _everything(folder: Path) -> dict[str, bytes]:
@@ -206,6 +212,53 @@ def test_an_input_is_its_path_its_part_and_its_columns(tmp_path: Path) -> None:
     ]
     assert record(tmp_path / "out")["counts"]["repeated"] == 1
     assert run(tmp_path / "out", items[:3], layout=layout) == []
+
+
+TYPES: list[tuple[pa.DataType, object]] = [
+    (pa.list_(pa.string()), ["a", None]),
+    (pa.list_(pa.field("tag", pa.list_(pa.int8()))), [[1], []]),
+    (pa.large_list(pa.float32()), [0.5]),
+    (pa.list_(pa.int16(), 2), [1, 2]),
+    (pa.struct([("a", pa.list_(pa.string())), ("b", pa.int64())]), {"a": ["x"], "b": 1}),
+    (pa.map_(pa.string(), pa.int32()), [("k", 1)]),
+    (pa.dictionary(pa.int32(), pa.string()), "x"),
+    (pa.large_string(), "x"),
+    (pa.binary(), b"x"),
+    (pa.binary(2), b"xy"),
+    (pa.bool_(), True),
+    *((getattr(pa, name)(), 7) for name in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")),
+    (pa.float16(), np.float16(0.5)),
+    (pa.decimal128(5, 2), Decimal("1.25")),
+    (pa.date32(), date(2026, 1, 2)),
+    (pa.date64(), date(2026, 1, 2)),
+    (pa.time32("s"), clock(1, 2, 3)),
+    (pa.time64("ns"), clock(1, 2, 3)),
+    *((pa.timestamp(unit, zone), datetime(2026, 1, 2, tzinfo=UTC if zone else None)) for unit, zone in STAMPS),
+    (pa.duration("s"), timedelta(seconds=3)),
+    (pa.null(), None),
+]
+
+
+@pytest.mark.parametrize(("kind", "value"), TYPES, ids=[str(kind) for kind, _ in TYPES])
+def test_columns_of_every_type_are_resumed(tmp_path: Path, kind: pa.DataType, value: object) -> None:
+    items = [Clip(f"{i}.wav", i, columns={"x": value}) for i in range(4)]
+    schema = Schema((128,), "float32", METADATA, pa.schema([("x", kind)]))
+    with pytest.raises(KeyboardInterrupt), output.open_run(*_to(tmp_path)[:1], schema, Session(["x"])) as opened:
+        opened.plan(items)
+        opened.add(done(items[0]))
+        raise KeyboardInterrupt
+    for keep in (True, False):
+        if not keep:
+            (tmp_path / "_run.json").unlink()
+        assert run(tmp_path, items[: 4 if keep else 3], layout=schema) == (
+            [item.path for item in items[1:]] if keep else []
+        )
+    dataset = read_dataset(tmp_path)
+    values = pa.array([value] * 4, kind).cast(dataset.schema.field("x").type).to_pylist()
+    assert dataset.table(["x"])["x"].to_pylist() == [entry for entry in values for _ in range(3)]
+    other = Schema((128,), "float32", METADATA, pa.schema([("x", pa.list_(pa.list_(pa.bool_())))]))
+    with pytest.raises(SettingsError, match="column x: "):
+        run(tmp_path, items, layout=other)
 
 
 def test_errors_are_tried_again_only_if_asked(tmp_path: Path) -> None:

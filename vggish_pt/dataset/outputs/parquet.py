@@ -12,6 +12,8 @@ from typing import IO, Any
 import numpy as np
 
 from vggish_pt.dataset.schema import Rows, Schema
+from vggish_pt.errors import SettingsError
+from vggish_pt.utils.text import first_line
 
 _GROUP_BYTES = 1 << 24  # embeddings in a row group, which readers load as a whole
 
@@ -21,6 +23,25 @@ PART_NAME = re.compile(r"part-(\d{5,})\.parquet")
 def is_part(path: Path) -> bool:
     """Return True if a file has the name of a part."""
     return PART_NAME.fullmatch(path.name) is not None and path.is_file()
+
+
+def stored_columns(columns: Any) -> Any:
+    """Return a ``pyarrow.Schema`` as a Parquet file gives it back, as Parquet changes some types; None for None.
+
+    Raises:
+        SettingsError: Parquet has no such type.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if columns is None:
+        return None
+    buffer = pa.BufferOutputStream()
+    try:
+        pq.ParquetWriter(buffer, columns).close()
+    except pa.ArrowException as error:
+        raise SettingsError(f"a column of the inputs cannot be written to Parquet ({first_line(error)})") from None
+    return pq.read_metadata(pa.BufferReader(buffer.getvalue())).schema.to_arrow_schema()
 
 
 class ParquetWriter:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt.dataset.outputs.parquet import PART_NAME, ParquetWriter
+from vggish_pt.dataset.outputs.record import column_types
 from vggish_pt.dataset.schema import RESERVED, Schema
 from vggish_pt.errors import OutputError
 from vggish_pt.utils.text import first_line
@@ -132,7 +133,7 @@ def read_part(file: IO[bytes], name: str, folder: str) -> Part:
         keys = unpack_keys(footer[INPUTS.encode()])
         if not isinstance(metadata, dict) or len(keys) != int(counts["files"]):
             raise ValueError
-        columns = {field.name: str(field.type) for field in schema if field.name not in RESERVED[:5]}
+        columns = column_types([field for field in schema if field.name not in RESERVED[:5]])
         return Part(name, metadata, columns, keys, int(counts["windows"]), float(counts["seconds"]))
     except (KeyError, TypeError, ValueError, binascii.Error):
         raise OutputError(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vggish_pt.dataset.outputs.failures import ERRORS_NAME, NO_INPUT, OLD_ERRORS_NAME, errors_name, read_failures
 from vggish_pt.dataset.outputs.lock import LOCK_NAME
+from vggish_pt.dataset.outputs.parquet import stored_columns
 from vggish_pt.dataset.outputs.part import KEY, Part, part_number, read_part
 from vggish_pt.dataset.outputs.record import RUN_NAME, column_types, differences, read_record
 from vggish_pt.dataset.outputs.store import FolderStore
@@ -139,9 +140,11 @@ def read_contents(store: FolderStore, schema: Schema) -> FolderContents:
 
 
 def _check_settings(contents: FolderContents, schema: Schema, name: str) -> None:
-    new = {**schema.metadata, "columns": column_types(schema)}
-    old = [{**part.metadata, "columns": part.columns} for part in contents.parts]
-    for written in [*old, *([contents.record] if contents.record else [])]:
+    # Parquet changes some types, such as the names of list items: parts have the changed types, the record has not.
+    now = {**schema.metadata, "columns": column_types(schema.columns)}
+    in_parquet = {**now, "columns": column_types(stored_columns(schema.columns))}
+    compared = [({**part.metadata, "columns": part.columns}, in_parquet) for part in contents.parts]
+    for written, new in [*compared, *([(contents.record, now)] if contents.record else [])]:
         if different := differences(written, new):
             raise SettingsError(
                 f"{name}: was written with different settings: {'; '.join(different)}; use the same settings, choose "

@@ -129,7 +129,7 @@ class RunRecord:
             "settings": metadata.get("settings"),
             "shape": list(schema.shape),
             "dtype": schema.dtype,
-            "columns": column_types(schema),
+            "columns": column_types(schema.columns),
             "versions": session.versions,
             "counts": asdict(self.counts),
             "timing": {
@@ -143,9 +143,9 @@ class RunRecord:
         return json.dumps(record, indent=1) + "\n"
 
 
-def column_types(schema: Schema) -> dict[str, str]:
-    """Return the types of the additional columns, by name."""
-    return {field.name: str(field.type) for field in schema.extra}
+def column_types(columns: Any) -> dict[str, str]:
+    """Return the types of the columns of a ``pyarrow.Schema``, by name; of None, no column."""
+    return {field.name: str(field.type) for field in columns or ()}
 
 
 def read_record(raw: bytes, folder: str) -> dict[str, Any]:

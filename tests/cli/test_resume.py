@@ -234,3 +234,24 @@ def test_a_folder_that_cannot_be_made(run_cli: Cli, clips: Path, small_folder: P
     run = run_cli("embed", "clips", "--weights", small_folder, "--out", "/proc/self/x", "--quiet")
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1].startswith("vggish-pt: /proc/self/x: cannot be written")
+
+
+@posix
+def test_two_runs_into_one_file(run_cli: Cli, clips: Path, small_folder: Path) -> None:
+    soundfile.write(clips / "long.wav", np.zeros(16_000 * 120), 16_000)
+    args = ("embed", "clips", "--weights", small_folder, "--out", "x.parquet")
+    first = _start(clips.parent, *args)
+    while not list(clips.parent.glob(".vggish-pt-*.lock")):
+        assert first.poll() is None
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)
+    second = run_cli(*args, "--overwrite")
+    first.send_signal(signal.SIGCONT)
+    assert second.returncode == 1
+    assert second.stderr.endswith(
+        "x.parquet: another run is writing it; wait until it ends, or choose another output\n"
+    )
+    _, told = first.communicate(timeout=120)
+    assert first.returncode == 3, told
+    assert len(set(pq.read_table(clips.parent / "x.parquet")["path"].to_pylist())) == 7
+    assert not list(clips.parent.glob(".vggish-pt-*"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import signal
 import sys
 import warnings
@@ -25,6 +24,7 @@ from vggish_pt.cli import (
     train,
     weights,
 )
+from vggish_pt.cli.streams import StandardOutputError, prepare_streams
 from vggish_pt.errors import SettingsError, VGGishError
 from vggish_pt.utils.text import discard_output, one_line
 from vggish_pt.version import __version__
@@ -78,9 +78,7 @@ def main() -> None:
     # SIGTERM raises SystemExit, so that temporary files are removed, as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     warnings.showwarning = lambda message, *_, **__: _print_error(f"warning: {message}")
-    for output in (sys.stdout, sys.stderr):  # for file names that the terminal's encoding lacks
-        if isinstance(output, io.TextIOWrapper):
-            output.reconfigure(errors="backslashreplace")
+    prepare_streams()
     sys.exit(_run())
 
 
@@ -103,6 +101,10 @@ def _run() -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         discard_output()  # the reader of the pipe has ended (``| head``)
+        return EXIT_FAILED
+    except StandardOutputError as error:
+        discard_output()
+        _print_error(f"standard output: cannot be written ({error.strerror})")
         return EXIT_FAILED
 
 

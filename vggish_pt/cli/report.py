@@ -49,10 +49,11 @@ def report(
 
     Example: vggish-pt report embeddings --out report.html
     """
+    from vggish_pt.cli.streams import echo_message
     from vggish_pt.dataset.report import write_report
 
     if quiet:
         warnings.simplefilter("ignore")
     path = write_report(folder, out, sounds=sounds, max_files=max_files, seed=seed, overwrite=overwrite)
     if not quiet:
-        typer.echo(path)
+        echo_message(path)

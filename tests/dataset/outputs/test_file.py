@@ -306,3 +306,44 @@ def test_outputs_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
     for name in names:
         errors = Path(output.errors_path(tmp_path / name, output.choose_format(Path(name))))
         assert errors.read_text().splitlines()[1] == f"{name},r,AudioError"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(("name", "fmt"), OUTPUTS)
+def test_a_second_run_into_the_same_file_is_refused(tmp_path: Path, name: str, fmt: Format, overwrite: bool) -> None:
+    path = tmp_path / name
+    with output.open_output(path, fmt, LAYOUT, overwrite=overwrite) as out:
+        with pytest.raises(OutputError, match=f"{name}: another run is writing it; wait until it ends"):
+            _write(path, _some(), overwrite=True)
+        out.write(_rows("a.wav", 3))
+        out.finish()
+    assert not list(tmp_path.glob(".vggish-pt-*"))
+    before = _everything(tmp_path)
+    with pytest.raises(OutputError, match=f"{name}: exists already"):
+        _write(path, _some())
+    assert _everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(("name", "fmt"), OUTPUTS)
+def test_a_file_that_appears_during_a_run_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fmt: Format, overwrite: bool
+) -> None:
+    """As on a file system without locks."""
+    import filelock
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    path = tmp_path / name
+    with (
+        pytest.raises(OutputError, match=f"{name}: another run has written it since this one began"),
+        output.open_output(path, fmt, LAYOUT, overwrite=overwrite) as out,
+    ):
+        out.write(_rows("a.wav", 3))
+        _write(path, _some(), failures=[Failure("f", "r", "t")])
+        before = _everything(tmp_path)
+        out.finish()
+    stays = {file: data for file, data in before.items() if not file.startswith(".vggish-pt-")}
+    assert _everything(tmp_path) == stays

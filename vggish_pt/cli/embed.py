@@ -110,17 +110,17 @@ def embed(
 ) -> None:
     """Compute embeddings of audio: 128 numbers for each window of 0.96 s.
 
-    Inputs that fail are listed with the reason in errors.parquet in a folder, or in NAME.errors.csv next to a file.
+    Inputs that fail are listed with the reason in _errors.parquet in a folder, or in NAME.errors.csv next to a file.
 
     Example: vggish-pt embed sounds --out embeddings.parquet
     """
     from vggish_pt.cli.progress import Progress
-    from vggish_pt.dataset import job
+    from vggish_pt.dataset import EmbedJob, run
     from vggish_pt.inference.settings import EmbedSettings
     from vggish_pt.utils.remote import redacted
 
     settings = EmbedSettings(hop, pad, batch_size, layer, postprocess, resampler, allow_truncated)  # type: ignore[arg-type]
-    todo = job.EmbedJob(
+    job = EmbedJob(
         named=inputs,
         out=out,
         settings=settings,
@@ -139,7 +139,7 @@ def embed(
     if quiet:
         warnings.simplefilter("ignore")
     with Progress(enabled=not quiet) as progress:
-        result = job.run(todo, progress)
+        result = run(job, progress)
         if result.nothing_to_do:
             progress.note(f"nothing left to do: {redacted(out)} holds {result.files} files, {result.windows} windows")
         elif result.files:

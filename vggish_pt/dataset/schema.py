@@ -33,7 +33,7 @@ class Rows:
 
     Attributes:
         path: the input.
-        window: (n,) int32, index of each window; 0 where the row stands for the whole input.
+        window: (n,) int32, index of each window; 0 if the row is a whole input.
         start: (n,) float64 seconds.
         end: (n,) float64 seconds.
         embedding: (n, ...) float32 or uint8.

@@ -1,4 +1,4 @@
-"""The engine of one machine: it embeds in this process, and reads ahead in threads or processes."""
+"""Engine of one machine: it embeds in this process, and reads ahead in threads or processes."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Attempts:
 
 
 class Embedder:
-    """An actor of the pool: it holds the model, and turns blocks of inputs into tables of outcomes.
+    """Actor of the pool: it holds the model, and turns blocks of inputs into tables of outcomes.
 
     Its arguments have built-in types, so that another version of the package can read and refuse them.
 

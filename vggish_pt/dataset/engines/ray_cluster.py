@@ -220,7 +220,7 @@ def _data_settings() -> Iterator[None]:
         "enable_progress_bars": False,
         "enable_operator_progress_bars": False,
         "print_on_execution_start": False,
-        # A task returns one block: a repeated task may split its result otherwise.
+        # A task returns one block: a repeated task may split its result differently.
         "target_max_block_size": None,
         "max_consecutive_actor_init_deaths": _INIT_DEATHS,
         "execution_no_progress_timeout_s": -1,  # a long recording takes long; see _watched in ray_engine.py

@@ -1,4 +1,4 @@
-"""The engine of a Ray cluster: Ray Data with a pool of actors that hold the model.
+"""Engine of a Ray cluster: Ray Data with a pool of actors that hold the model.
 
 Each actor receives a block of inputs as paths, reads and embeds it, and returns a table. Ray restarts lost actors and
 repeats their blocks, so that each input has exactly one outcome, however many processes are lost.

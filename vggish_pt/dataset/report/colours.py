@@ -83,7 +83,7 @@ def _text(value: Any) -> str:
 
 
 def _folders(paths: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Return the folder of each file below their common folder, and also its first level if that groups otherwise."""
+    """Return the folder of each file below their common folder, and its first level if that is a different grouping."""
     folders = [path.replace(os.sep, "/").rpartition("::")[0] or path.rpartition("/")[0] for path in paths]
     levels = [folder.split("/") for folder in folders]
     shared = 0

@@ -5,7 +5,7 @@
   const root = document.documentElement;
   const SVG = "http://www.w3.org/2000/svg";
 
-  // Elements are made and filled with text, never with markup: names of files may hold anything.
+  // Elements are filled with text, never with markup, as names of files may contain anything.
   const make = (tag, text, name) => {
     const element = document.createElement(tag);
     if (text !== undefined) element.textContent = text;
@@ -162,7 +162,7 @@
   const facts = (i) => {
     const windows = data.windows[i], part = data.parts && data.parts[i];
     return [
-      part ? `part from ${part[0] === null ? 0 : part[0]} s` + (part[1] === null ? "" : ` to ${part[1]} s`) : "",
+      part ? `segment from ${part[0] === null ? 0 : part[0]} s` + (part[1] === null ? "" : ` to ${part[1]} s`) : "",
       data.seconds[i] === null ? "" : seconds(data.seconds[i]),
       data.pooled ? "" : windows === 1 ? "1 window" : `${windows} windows`,
       group(i),
@@ -183,8 +183,8 @@
 
   const WHY = {
     1: "Its sound was not found when this page was made.",
-    2: "Its sound lies inside another file, where a browser does not reach it.",
-    3: "Its sound lies at an address that a browser does not open.",
+    2: "Its sound is inside another file, which a browser cannot open.",
+    3: "Its sound is at an address that a browser cannot open.",
   };
   const choose = (i, play) => {
     state.chosen = i;
@@ -202,7 +202,7 @@
     const part = data.parts && data.parts[i];
     const bounds = part ? `#t=${part[0] === null ? 0 : part[0]}` + (part[1] === null ? "" : `,${part[1]}`) : "";
     audio.src = url + bounds;
-    if (play) audio.play().catch(() => {}); // says why below
+    if (play) audio.play().catch(() => {}); // the error handler below shows the reason
   };
   audio.addEventListener("error", () => {
     if (!audio.getAttribute("src")) return;
@@ -229,7 +229,7 @@
   $("out").addEventListener("click", () => zoom(1 / 1.5));
   $("all").addEventListener("click", all);
 
-  // Pointers: one drags, two pinch
+  // Pointers: one pointer drags, two pointers pinch
 
   const pointers = new Map();
   let moved = 0;

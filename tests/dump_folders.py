@@ -1,4 +1,4 @@
-"""Makes what ``vggish-pt embed`` writes, from numbers instead of sound."""
+"""Write outputs of ``vggish-pt embed`` from numbers instead of sound."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ METADATA = {
 }
 
 
-def layout(shape: tuple[int, ...] = (128,), dtype: str = "float32", columns: Any = None, **settings: Any) -> Schema:
-    """What rows are; settings differ from the usual ones as told."""
+def make_schema(
+    shape: tuple[int, ...] = (128,), dtype: str = "float32", columns: Any = None, **settings: Any
+) -> Schema:
+    """Return a schema with some settings changed."""
     metadata = {**METADATA, "settings": {**METADATA["settings"], **settings}, "shape": list(shape)}
     return Schema(shape, dtype, metadata, columns)
 
@@ -30,41 +32,41 @@ def layout(shape: tuple[int, ...] = (128,), dtype: str = "float32", columns: Any
 def done(
     path: str, values: np.ndarray, index: int = 0, columns: Mapping[str, Any] | None = None, **part: float
 ) -> EmbeddedClip:
-    """A file's embeddings."""
+    """Return the outcome of an embedded file."""
     count = len(values)
     start = np.arange(count) * 0.96 + part.get("start", 0)
     item = Clip(path, index, columns=columns or {}, **part)
-    told = {**item.columns, "segment_start": item.start, "segment_end": item.end}
+    columns = {**item.columns, "segment_start": item.start, "segment_end": item.end}
     seconds = count * 0.96 + 0.015
-    rows = Rows(path, np.arange(count, dtype=np.int32), start, start + 0.975, values, told, seconds)
+    rows = Rows(path, np.arange(count, dtype=np.int32), start, start + 0.975, values, columns, seconds)
     return EmbeddedClip(item, rows, count, seconds)
 
 
 def failed(path: str, reason: str = "it is empty", kind: str = "AudioError", index: int = 0) -> Failure:
-    """A file that failed."""
+    """Return the outcome of a failed file."""
     return Failure(path, reason, kind, Clip(path, index))
 
 
 def write_folder(
     folder: Path | str,
     outcomes: Sequence[EmbeddedClip | Failure],
-    rows: Schema | None = None,
+    schema: Schema | None = None,
     *,
     parts: int = 1,
     sessions: int = 1,
     finish: bool = True,
 ) -> None:
-    """A dataset folder.
+    """Write a dataset folder.
 
     Args:
-        folder: where to.
-        outcomes: of inputs; their indexes are counted anew.
-        rows: what they are.
-        parts: how many commits a session makes.
-        sessions: how often the command was run.
-        finish: whether the last of them came to its end.
+        folder: the folder.
+        outcomes: outcomes of the inputs, whose indexes are set to their positions.
+        schema: the schema of the rows.
+        parts: number of commits in a session.
+        sessions: number of runs of the command.
+        finish: True completes the last session.
     """
-    rows = rows or layout()
+    schema = schema or make_schema()
     items = []
     for place, outcome in enumerate(outcomes):
         object.__setattr__(outcome.item, "index", place)
@@ -72,8 +74,8 @@ def write_folder(
     ends = [round(len(outcomes) * (i + 1) / (parts * sessions)) for i in range(parts * sessions)]
     first = 0
     for session in range(sessions):
-        told = Session(["sounds"], {"engine": "local", "device": "cpu", "workers": 1, "batch_size": 32})
-        with open_run(open_store(str(folder)), rows, told, checkpoint=1e9) as run:
+        run_session = Session(["sounds"], {"engine": "local", "device": "cpu", "workers": 1, "batch_size": 32})
+        with open_run(open_store(str(folder)), schema, run_session, checkpoint=1e9) as run:
             run.plan(items)
             for end in ends[session * parts : (session + 1) * parts]:
                 for outcome in outcomes[first:end]:
@@ -85,10 +87,10 @@ def write_folder(
 
 
 def write_file(
-    path: Path, outcomes: Sequence[EmbeddedClip], rows: Schema | None = None, failures: Sequence[Failure] = ()
+    path: Path, outcomes: Sequence[EmbeddedClip], schema: Schema | None = None, failures: Sequence[Failure] = ()
 ) -> None:
-    """A single file."""
-    with open_output(path, path.suffix.lstrip("."), rows or layout()) as output:  # type: ignore[arg-type]
+    """Write a single file."""
+    with open_output(path, path.suffix.lstrip("."), schema or make_schema()) as output:  # type: ignore[arg-type]
         for outcome in outcomes:
             output.write(outcome.rows)
         output.finish(failures)

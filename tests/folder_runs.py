@@ -1,4 +1,4 @@
-"""Runs into dataset folders without a model: inputs whose results are known."""
+"""Runs into dataset folders without a model, for inputs with known results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METADATA = {
     "weights": {"name": "w", "sha256": "0" * 64, "final_relu": False},
     "settings": {"hop": 0.96, "pool": "none"},
 }
-LAYOUT = Schema((128,), "float32", METADATA)
+SCHEMA = Schema((128,), "float32", METADATA)
 
 
 def make_items(count: int, first: int = 0, **more: Any) -> list[Clip]:
@@ -45,14 +45,14 @@ def outcome(item: Clip, *, broken: Callable[[Clip], bool] = fails) -> Any:
 
 
 class Killed(BaseException):
-    """Stands for the end of a process: nothing is written any more."""
+    """Represents the end of a process: nothing is written afterwards."""
 
 
 def run(
     folder: Path | str,
     items: Sequence[Clip],
     *,
-    layout: Schema = LAYOUT,
+    schema: Schema = SCHEMA,
     stop: int | None = None,
     failures: Sequence[Failure] = (),
     retry_errors: bool = False,
@@ -60,14 +60,14 @@ def run(
     order: Callable[[Iterable[Clip]], Iterable[Clip]] = list,
     **options: Any,
 ) -> list[str]:
-    """Runs; returns the paths that were done."""
+    """Run, and return the paths that were embedded."""
     worked: list[str] = []
-    with output.open_run(output.open_store(str(folder)), layout, Session(["x"]), **options) as opened:
+    with output.open_run(output.open_store(str(folder)), schema, Session(["x"]), **options) as opened:
         pending = opened.plan(items, failures, retry_errors=retry_errors)
         assert len(pending) == len(list(pending))
         for item in order(pending):
             if len(worked) == stop:
-                opened._done, opened._failed = [], []  # as if the process were gone
+                opened._done, opened._failed = [], []  # as if the process had ended
                 raise Killed
             worked.append(item.path)
             opened.add(outcome(item, broken=broken))

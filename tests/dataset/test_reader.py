@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dump_folders import done, failed, layout, write_file, write_folder
+from dump_folders import done, failed, make_schema, write_file, write_folder
 
 from vggish_pt import OutputError, OutputWarning, SettingsError, read_dataset
 
@@ -36,9 +36,9 @@ def dumps(inputs, tmp_path_factory):
     """The same rows in every format, and a folder of 6 parts and 2 errors."""
     folder = tmp_path_factory.mktemp("dumps")
     for name in ("x.parquet", "x.npz", "x.npy"):
-        write_file(folder / name, inputs, layout(columns=COLUMNS), [failed("bad.wav"), failed("worse.wav")])
+        write_file(folder / name, inputs, make_schema(columns=COLUMNS), [failed("bad.wav"), failed("worse.wav")])
     failures = [failed("bad.wav"), failed("worse.wav", "no such file")]
-    write_folder(folder / "x", [*inputs, *failures], layout(columns=COLUMNS), parts=3, sessions=2)
+    write_folder(folder / "x", [*inputs, *failures], make_schema(columns=COLUMNS), parts=3, sessions=2)
     return folder
 
 
@@ -135,11 +135,11 @@ def test_batches_stay_small_however_long_the_dump(tmp_path):
 def test_quantised_and_layers(tmp_path):
     rng = np.random.default_rng(2)
     quantised = rng.integers(0, 256, (5, 128), dtype=np.uint8)
-    write_folder(tmp_path / "q", [done("a.wav", quantised)], layout(dtype="uint8", postprocess="uint8"))
+    write_folder(tmp_path / "q", [done("a.wav", quantised)], make_schema(dtype="uint8", postprocess="uint8"))
     np.testing.assert_array_equal(read_dataset(tmp_path / "q").embedding, quantised)
     maps = rng.normal(size=(3, 512, 6, 4)).astype(np.float32)
     for name in ("l", "l.npy", "l.npz"):
-        rows = layout((512, 6, 4), layer="conv4")
+        rows = make_schema((512, 6, 4), layer="conv4")
         write_file(tmp_path / name, [done("a.wav", maps)], rows) if "." in name else write_folder(
             tmp_path / name, [done("a.wav", maps)], rows
         )
@@ -170,7 +170,7 @@ def test_nothing_but_failures(tmp_path):
 
 
 def test_parts_of_different_settings_do_not_mix(inputs, tmp_path):
-    write_folder(tmp_path / "x", inputs[:4], layout(hop=0.5))
+    write_folder(tmp_path / "x", inputs[:4], make_schema(hop=0.5))
     write_folder(tmp_path / "y", inputs[4:8])
     (tmp_path / "y" / "part-00000.parquet").rename(tmp_path / "x" / "part-00001.parquet")
     with pytest.raises(
@@ -181,7 +181,7 @@ def test_parts_of_different_settings_do_not_mix(inputs, tmp_path):
 
 def test_other_versions_of_the_package_do_mix(inputs, tmp_path):
     write_folder(tmp_path / "x", inputs[:4])
-    later = layout()
+    later = make_schema()
     later.metadata["version"] = "0.2"
     write_folder(tmp_path / "x", inputs[:8], later)
     assert len(read_dataset(tmp_path / "x")) == sum(len(each.rows) for each in inputs[:8])

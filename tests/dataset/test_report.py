@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from dump_folders import done, failed, layout, write_file, write_folder
+from dump_folders import done, failed, make_schema, write_file, write_folder
 
 from vggish_pt import OutputError, OutputWarning, SettingsError, read_dataset
 from vggish_pt.dataset.report import write_report
@@ -55,7 +55,7 @@ def sounds(tmp_path_factory):
     failures = [failed(f"bad/{i}.wav", kind="AudioError" if i % 4 else "WorkerError") for i in range(8)]
     failures.append(failed(HOSTILE, HOSTILE))
     columns = pa.schema([("label", pa.string()), ("loudness", pa.float64()), ("id", pa.string())])
-    write_folder(folder / "dump", [*inputs, *failures], layout(columns=columns), parts=3, sessions=2)
+    write_folder(folder / "dump", [*inputs, *failures], make_schema(columns=columns), parts=3, sessions=2)
     return folder
 
 
@@ -165,13 +165,13 @@ def test_kinds_of_dumps(tmp_path):
         return page.read_text(encoding="utf-8"), data_of(page)
 
     quantised = [done(f"{i}.wav", rng.integers(0, 256, (2, 128), dtype=np.uint8)) for i in range(6)]
-    write_folder(tmp_path / "q", quantised, layout(dtype="uint8", postprocess="uint8"))
+    write_folder(tmp_path / "q", quantised, make_schema(dtype="uint8", postprocess="uint8"))
     assert len(told("q")[1]["names"]) == 6
-    write_folder(tmp_path / "m", named(embeddings(rng, 6, rows=1)), layout(pool="mean"))
+    write_folder(tmp_path / "m", named(embeddings(rng, 6, rows=1)), make_schema(pool="mean"))
     text, data = told("m")
     assert data["pooled"] and "a row for each file" in text
     maps = [done(f"{i}.wav", rng.normal(size=(2, 512, 6, 4)).astype(np.float32)) for i in range(6)]
-    write_folder(tmp_path / "l", maps, layout((512, 6, 4), layer="conv4"))
+    write_folder(tmp_path / "l", maps, make_schema((512, 6, 4), layer="conv4"))
     assert "512 × 6 × 4" in told("l")[0]
     np.testing.assert_allclose(
         gather(read_dataset(tmp_path / "l"), max_files=9, seed=0).sample.values[2],
@@ -179,7 +179,7 @@ def test_kinds_of_dumps(tmp_path):
     )
     segments = pa.schema([("segment_start", pa.float64()), ("segment_end", pa.float64())])
     parts = [done("a.wav", embeddings(rng, 1)[0], i, start=10.0 * i, end=10.0 * i + 3) for i in range(3)]
-    write_folder(tmp_path / "s", [*parts, done("b.wav", embeddings(rng, 1)[0])], layout(columns=segments))
+    write_folder(tmp_path / "s", [*parts, done("b.wav", embeddings(rng, 1)[0])], make_schema(columns=segments))
     assert told("s")[1]["parts"] == [[0.0, 3.0], [10.0, 13.0], [20.0, 23.0], None]
     write_folder(tmp_path / "one", [done("a.wav", embeddings(rng, 1)[0])])
     assert told("one")[1]["layouts"] == [{"name": "PCA", "points": [5000, 5000]}]
@@ -215,7 +215,7 @@ def test_a_large_dump_gives_a_small_page(tmp_path):
     values = rng.normal(size=(40, 1, 128)).astype(np.float32)
     inputs = [done(f"{'x' * 300}/{i:06d}.wav", values[i % 40]) for i in range(6000)]
     inputs += [failed(f"{'y' * 5000}{i}", "z" * 5000) for i in range(1500)]
-    write_folder(tmp_path / "x", inputs, layout(pool="mean"))
+    write_folder(tmp_path / "x", inputs, make_schema(pool="mean"))
     page = write_report(tmp_path / "x", tmp_path / "x.html", max_files=400)
     assert page.stat().st_size < 1.5e6
     text = page.read_text(encoding="utf-8")

@@ -81,7 +81,7 @@ def test_a_run_goes_on_at_an_address(address: str, tmp_path: Any, monkeypatch: p
 
 def test_a_second_run_at_an_address_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     items = local.make_items(3)
-    with output.open_run(output.open_store(address), local.LAYOUT, Session(["x"])) as run:
+    with output.open_run(output.open_store(address), local.SCHEMA, Session(["x"])) as run:
         with pytest.raises(
             OutputError, match=r"another run is writing there \(on .*, process \d+\); wait until it ends"
         ):
@@ -96,7 +96,7 @@ def test_a_killed_run_at_an_address(address: str, monkeypatch: pytest.MonkeyPatc
     """Its lock stays, until it has not beaten for a while; and if it was only asleep, it must not go on."""
     monkeypatch.setattr("vggish_pt.dataset.outputs.lock._SETTLE_SECONDS", 0.05)
     items = local.make_items(6)
-    asleep = output.open_run(output.open_store(address), local.LAYOUT, Session(["x"]))
+    asleep = output.open_run(output.open_store(address), local.SCHEMA, Session(["x"]))
     run = asleep.__enter__()
     pending = list(run.plan(items))
     with pytest.raises(OutputError, match="another run is writing there"):

@@ -20,25 +20,25 @@ from vggish_pt.dataset.outputs import Failure, Format, Rows, Schema
 from vggish_pt.errors import OutputError, SettingsError
 
 METADATA = {"version": "1", "weights": {"name": "größe"}, "settings": {"hop": 0.96}}
-LAYOUT = Schema((128,), "float32", METADATA)
+SCHEMA = Schema((128,), "float32", METADATA)
 PATHS = ["a.wav", 'a, b\n"c".wav', "größe 音.wav", "x/" * 60 + "d.wav"]
 
 
-def _rows(path: str, count: int, seed: int = 0, layout: Schema = LAYOUT) -> Rows:
-    values = np.random.default_rng(seed).integers(0, 256, (count, *layout.shape)).astype(layout.dtype)
+def _rows(path: str, count: int, seed: int = 0, schema: Schema = SCHEMA) -> Rows:
+    values = np.random.default_rng(seed).integers(0, 256, (count, *schema.shape)).astype(schema.dtype)
     window = np.arange(count, dtype=np.int32)
     return Rows(path, window, window * 0.96, window * 0.96 + 0.975, values)
 
 
-def _some(layout: Schema = LAYOUT) -> list[Rows]:
-    return [_rows(path, i * 3 + 1, i, layout) for i, path in enumerate(PATHS)]
+def _some(schema: Schema = SCHEMA) -> list[Rows]:
+    return [_rows(path, i * 3 + 1, i, schema) for i, path in enumerate(PATHS)]
 
 
-def _write(path: Path, rows: list[Rows], layout: Schema = LAYOUT, **options: Any) -> None:
+def _write(path: Path, rows: list[Rows], schema: Schema = SCHEMA, **options: Any) -> None:
     failures = options.pop("failures", ())
     fmt = output.choose_format(path)
     assert fmt is not None
-    with output.open_output(path, fmt, layout, **options) as out:
+    with output.open_output(path, fmt, schema, **options) as out:
         for r in rows:
             out.write(r)
         out.finish(failures)
@@ -81,9 +81,9 @@ def _check_table(table: pa.Table, rows: list[Rows], dtype: pa.DataType, size: in
 
 @pytest.mark.parametrize(("dtype", "arrow"), [("float32", pa.float32()), ("uint8", pa.uint8())])
 def test_parquet(tmp_path: Path, dtype: str, arrow: pa.DataType) -> None:
-    layout = Schema((128,), dtype, METADATA)
-    _write(tmp_path / "x.parquet", _some(layout), layout)
-    _check_table(pq.read_table(tmp_path / "x.parquet"), _some(layout), arrow)
+    schema = Schema((128,), dtype, METADATA)
+    _write(tmp_path / "x.parquet", _some(schema), schema)
+    _check_table(pq.read_table(tmp_path / "x.parquet"), _some(schema), arrow)
     assert os.listdir(tmp_path) == ["x.parquet"]
 
 
@@ -99,11 +99,11 @@ def test_row_groups_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_layers_of_more_dimensions_are_flattened(tmp_path: Path) -> None:
-    layout = Schema((6, 4, 512), "float32", METADATA)
-    rows = [_rows("a.wav", 3, layout=layout)]
-    _write(tmp_path / "x.parquet", rows, layout)
+    schema = Schema((6, 4, 512), "float32", METADATA)
+    rows = [_rows("a.wav", 3, schema=schema)]
+    _write(tmp_path / "x.parquet", rows, schema)
     _check_table(pq.read_table(tmp_path / "x.parquet"), rows, pa.float32(), 6 * 4 * 512)
-    _write(tmp_path / "x.npz", rows, layout)
+    _write(tmp_path / "x.npz", rows, schema)
     assert np.load(tmp_path / "x.npz", allow_pickle=False)["embedding"].shape == (3, 6, 4, 512)
 
 
@@ -166,7 +166,7 @@ def test_existing_outputs(tmp_path: Path, name: str, fmt: Format) -> None:
     assert _everything(tmp_path) == before
 
     # An overwriting run that fails, or finds nothing, leaves what there was.
-    with pytest.raises(KeyboardInterrupt), output.open_output(path, fmt, LAYOUT, overwrite=True) as out:
+    with pytest.raises(KeyboardInterrupt), output.open_output(path, fmt, SCHEMA, overwrite=True) as out:
         out.write(_rows("z.wav", 3))
         raise KeyboardInterrupt
     assert _everything(tmp_path) == before
@@ -181,7 +181,7 @@ def test_existing_outputs(tmp_path: Path, name: str, fmt: Format) -> None:
 
 @pytest.mark.parametrize(("name", "fmt"), OUTPUTS)
 def test_nothing_stays_of_an_output_that_is_not_finished(tmp_path: Path, name: str, fmt: Format) -> None:
-    with pytest.raises(ZeroDivisionError), output.open_output(tmp_path / "a" / "b" / name, fmt, LAYOUT) as out:
+    with pytest.raises(ZeroDivisionError), output.open_output(tmp_path / "a" / "b" / name, fmt, SCHEMA) as out:
         out.write(_rows("a.wav", 3))
         assert any(tmp_path.rglob("*.tmp"))
         raise ZeroDivisionError
@@ -312,7 +312,7 @@ def test_outputs_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "fmt"), OUTPUTS)
 def test_a_second_run_into_the_same_file_is_refused(tmp_path: Path, name: str, fmt: Format, overwrite: bool) -> None:
     path = tmp_path / name
-    with output.open_output(path, fmt, LAYOUT, overwrite=overwrite) as out:
+    with output.open_output(path, fmt, SCHEMA, overwrite=overwrite) as out:
         with pytest.raises(OutputError, match=f"{name}: another run is writing it; wait until it ends"):
             _write(path, _some(), overwrite=True)
         out.write(_rows("a.wav", 3))
@@ -339,7 +339,7 @@ def test_a_file_that_appears_during_a_run_stays(
     path = tmp_path / name
     with (
         pytest.raises(OutputError, match=f"{name}: another run has written it since this one began"),
-        output.open_output(path, fmt, LAYOUT, overwrite=overwrite) as out,
+        output.open_output(path, fmt, SCHEMA, overwrite=overwrite) as out,
     ):
         out.write(_rows("a.wav", 3))
         _write(path, _some(), failures=[Failure("f", "r", "t")])

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from folder_runs import (
-    LAYOUT,
     METADATA,
+    SCHEMA,
     Killed,
     done,
     errors,
@@ -151,7 +151,7 @@ def test_killed_between_any_two_files(
 def test_an_exception_keeps_what_was_done(tmp_path: Path) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        output.open_run(output.open_store(str(tmp_path / "out")), LAYOUT, Session(["x"])) as opened,
+        output.open_run(output.open_store(str(tmp_path / "out")), SCHEMA, Session(["x"])) as opened,
     ):
         for item in list(opened.plan(make_items(9)))[:8]:
             opened.add(outcome(item))
@@ -164,7 +164,7 @@ def test_an_exception_keeps_what_was_done(tmp_path: Path) -> None:
 def test_the_checkpoint_is_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("vggish_pt.dataset.outputs.folder.time.monotonic", lambda: now)
-    with output.open_run(output.open_store(str(tmp_path)), LAYOUT, Session(["x"]), checkpoint=10) as opened:
+    with output.open_run(output.open_store(str(tmp_path)), SCHEMA, Session(["x"]), checkpoint=10) as opened:
         for item in opened.plan(make_items(4)):
             opened.add(outcome(item))
             now += 6
@@ -199,8 +199,8 @@ def test_an_input_is_its_path_its_part_and_its_columns(tmp_path: Path) -> None:
     items = [Clip("a"), Clip("a", 1, None, 1.0), Clip("a", 2, None, 1.0, 2.0), Clip("a", 3, columns={"label": "x"})]
     items.append(Clip("a", 4))
     columns = pa.schema([("label", pa.string()), ("segment_start", pa.float64()), ("segment_end", pa.float64())])
-    layout = Schema((128,), "float32", METADATA, columns)
-    worked = run(tmp_path / "out", items, layout=layout, broken=lambda item: item.end is not None)
+    schema = Schema((128,), "float32", METADATA, columns)
+    worked = run(tmp_path / "out", items, schema=schema, broken=lambda item: item.end is not None)
     assert len(worked) == 4
     table = pq.read_table(parts(tmp_path / "out")[0])
     assert table.schema.names[5:] == columns.names
@@ -211,7 +211,7 @@ def test_an_input_is_its_path_its_part_and_its_columns(tmp_path: Path) -> None:
         {"path": "a", "reason": "broken", "type": "AudioError", "segment_start": 1.0, "segment_end": 2.0}
     ]
     assert record(tmp_path / "out")["counts"]["repeated"] == 1
-    assert run(tmp_path / "out", items[:3], layout=layout) == []
+    assert run(tmp_path / "out", items[:3], schema=schema) == []
 
 
 TYPES: list[tuple[pa.DataType, object]] = [
@@ -250,7 +250,7 @@ def test_columns_of_every_type_are_resumed(tmp_path: Path, kind: pa.DataType, va
     for keep in (True, False):
         if not keep:
             (tmp_path / "_run.json").unlink()
-        assert run(tmp_path, items[: 4 if keep else 3], layout=schema) == (
+        assert run(tmp_path, items[: 4 if keep else 3], schema=schema) == (
             [item.path for item in items[1:]] if keep else []
         )
     dataset = read_dataset(tmp_path)
@@ -258,7 +258,7 @@ def test_columns_of_every_type_are_resumed(tmp_path: Path, kind: pa.DataType, va
     assert dataset.table(["x"])["x"].to_pylist() == [entry for entry in values for _ in range(3)]
     other = Schema((128,), "float32", METADATA, pa.schema([("x", pa.list_(pa.list_(pa.bool_())))]))
     with pytest.raises(SettingsError, match="column x: "):
-        run(tmp_path, items, layout=other)
+        run(tmp_path, items, schema=other)
 
 
 def test_errors_are_tried_again_only_if_asked(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         for name in keep:
             (copy / name).write_bytes(before[name])
         with pytest.raises(SettingsError) as raised:
-            run(copy, make_items(3), layout=Schema((128,), "float32", other, columns))
+            run(copy, make_items(3), schema=Schema((128,), "float32", other, columns))
         assert str(raised.value) == (
             f"{copy}: was written with different settings: weights: w (sha256 000000000000) in the folder, other "
             "(sha256 111111111111, final ReLU) now; hop: 0.96 in the folder, 0.48 now; new: absent in the folder, 1 "
@@ -322,12 +322,12 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
             "start again (--overwrite)"
         )
     assert _everything(folder) == before
-    assert len(run(folder, make_items(3), layout=Schema((128,), "float32", other, columns), overwrite=True)) == 3
+    assert len(run(folder, make_items(3), schema=Schema((128,), "float32", other, columns), overwrite=True)) == 3
     assert record(folder)["settings"]["hop"] == 0.48
     assert len(record(folder)["timing"]["sessions"]) == 1
     # Weights are what their digest says, and a version decides nothing.
     renamed = {**other, "version": "3", "weights": {**other["weights"], "name": "renamed"}}
-    assert run(folder, make_items(3), layout=Schema((128,), "float32", renamed, columns)) == []
+    assert run(folder, make_items(3), schema=Schema((128,), "float32", renamed, columns)) == []
 
 
 def test_other_versions_are_noted(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_other_versions_are_noted(tmp_path: Path) -> None:
     told = record(tmp_path)
     told["timing"]["sessions"][0]["versions"]["soxr"] = "0.0.1"
     (tmp_path / "_run.json").write_text(json.dumps(told))
-    with output.open_run(output.open_store(str(tmp_path)), LAYOUT, Session(["x"])) as opened:
+    with output.open_run(output.open_store(str(tmp_path)), SCHEMA, Session(["x"])) as opened:
         assert len(opened.notes) == 1
         assert opened.notes[0].startswith("soxr ")
         assert opened.notes[0].endswith(" now, 0.0.1 in the run before")
@@ -355,7 +355,7 @@ def test_overwriting_removes_only_what_is_ours(tmp_path: Path, small_parts: None
 
 
 def test_a_second_run_is_refused(tmp_path: Path) -> None:
-    with output.open_run(output.open_store(str(tmp_path)), LAYOUT, Session(["x"])) as opened:
+    with output.open_run(output.open_store(str(tmp_path)), SCHEMA, Session(["x"])) as opened:
         opened.plan(make_items(3))
         before = _everything(tmp_path)
         for overwrite in (False, True):
@@ -463,7 +463,7 @@ def test_the_list_of_failures_under_its_old_name(tmp_path: Path, complete: bool)
 
 
 def _to(folder: Path) -> tuple[output.FolderStore, Schema, Session]:
-    return output.open_store(str(folder)), LAYOUT, Session(["x"])
+    return output.open_store(str(folder)), SCHEMA, Session(["x"])
 
 
 def test_a_part_twice(tmp_path: Path) -> None:
@@ -509,7 +509,7 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, small_parts: None) -> Non
     large = done(items[4], 1000)
     with (
         pytest.raises(OutputError, match=r"part-00001.parquet: cannot be written \(File too large\)"),
-        output.open_run(output.open_store(str(folder)), LAYOUT, Session(["x"])) as opened,
+        output.open_run(output.open_store(str(folder)), SCHEMA, Session(["x"])) as opened,
     ):
         list(opened.plan(items))
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
@@ -527,7 +527,7 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, small_parts: None) -> Non
 def test_single_files_take_results_in_any_order(tmp_path: Path) -> None:
     items = make_items(9)
     outcomes = (outcome(items[i]) for i in (3, 0, 1, 1, 8, 2, 7, 6, 5, 4, 0))
-    with output.open_output(tmp_path / "x.parquet", "parquet", LAYOUT) as opened:
+    with output.open_output(tmp_path / "x.parquet", "parquet", SCHEMA) as opened:
         summary = writing.write_file(outcomes, opened, [], lambda _: None)
     assert (summary.files, summary.windows, len(summary.failures)) == (8, 24, 1)
     paths = pq.read_table(tmp_path / "x.parquet")["path"].to_pylist()

@@ -89,11 +89,11 @@ def test_a_file_whose_bytes_are_damaged_is_found_out(tmp_path: Path) -> None:
             list(tf.data.TFRecordDataset(str(path)))
 
 
-@pytest.mark.parametrize("layout", [Schema((128,), "float32", METADATA), Schema((16,), "uint8", METADATA)])
-def test_rows_that_do_not_fit(tmp_path: Path, layout: Schema) -> None:
+@pytest.mark.parametrize("schema", [Schema((128,), "float32", METADATA), Schema((16,), "uint8", METADATA)])
+def test_rows_that_do_not_fit(tmp_path: Path, schema: Schema) -> None:
     with (
         pytest.raises(SettingsError, match=r"128 values of 8 bits .* add --postprocess uint8, without --pool mean"),
-        output.open_output(tmp_path / "x.tfrecord", "tfrecord", layout),
+        output.open_output(tmp_path / "x.tfrecord", "tfrecord", schema),
     ):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -113,9 +113,9 @@ def test_other_columns_in_the_other_formats(tmp_path: Path) -> None:
     columns = pa.schema([("label", pa.string()), ("fold", pa.int64()), ("tags", pa.list_(pa.string()))])
     carried = [{"label": "größe", "fold": 1, "tags": ["a", "b"]}, {"label": None, "fold": None, "tags": None}]
     done = [_done(Clip(f"{i}.wav", i, columns=each), 2) for i, each in enumerate(carried)]
-    layout = Schema((128,), "uint8", METADATA, columns)
+    schema = Schema((128,), "uint8", METADATA, columns)
     for fmt in ("npz", "npy"):
-        with output.open_output(tmp_path / f"x.{fmt}", fmt, layout) as opened:  # type: ignore[arg-type]
+        with output.open_output(tmp_path / f"x.{fmt}", fmt, schema) as opened:  # type: ignore[arg-type]
             writing.write_file(iter(done), opened, [], lambda _: None)
     with np.load(tmp_path / "x.npz", allow_pickle=False) as archive:
         assert archive["label"].tolist() == ["größe", "größe", "", ""]

@@ -24,6 +24,7 @@ from vggish_pt.nn.postprocess import Postprocessor
 from vggish_pt.nn.windows import Pad
 from vggish_pt.pretrained import folder as storage
 from vggish_pt.pretrained import registry
+from vggish_pt.pretrained.modules import load_tensors, save_and_push, stored_tensors
 
 if TYPE_CHECKING:
     from vggish_pt.audio import AudioLike
@@ -99,14 +100,7 @@ class VGGish(nn.Module):
             config = replace(config, final_relu=final_relu)
         with torch.device("meta"):  # nothing is allocated or initialised only to be replaced
             model = cls(config, frontend_dtype=frontend_dtype)
-        state = {k: t if k.startswith("postprocess.") else t.to(torch.float32) for k, t in tensors.items()}
-        model.load_state_dict(state, assign=True)
-        model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
-        if device is not None:
-            model.to(device)
-        return model.eval()
+        return load_tensors(model, model.network, tensors, device)
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, card: str | None = None) -> None:
         """Writes a model folder: ``config.json``, ``model.safetensors`` and a model card.
@@ -120,10 +114,7 @@ class VGGish(nn.Module):
         """
         from vggish_pt.pretrained.hub import model_card
 
-        tensors = {}
-        for name, tensor in self.state_dict().items():
-            tensor = tensor.detach().to("cpu")
-            tensors[name] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        tensors = {name: tensor.numpy() for name, tensor in stored_tensors(self).items()}
         storage.write_model(Path(folder), self.config, tensors, card=model_card(self.config) if card is None else card)
 
     def push_to_hub(self, repo_id: str, *, token: str | bool | None = None, private: bool = False) -> str:
@@ -140,14 +131,9 @@ class VGGish(nn.Module):
         Raises:
             WeightsError: the Hub refused, or cannot be reached.
         """
-        import tempfile
-
         from vggish_pt.pretrained import hub
 
-        with tempfile.TemporaryDirectory() as staging:
-            folder = Path(staging) / "model"
-            self.save_pretrained(folder)
-            return hub.push(folder, repo_id, token=token, private=private)
+        return save_and_push(self.save_pretrained, hub.push, repo_id, token=token, private=private)
 
     @property
     def device(self) -> torch.device:

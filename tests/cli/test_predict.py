@@ -119,7 +119,7 @@ def test_events(warm_cli, run_folder, several, sounds, tmp_path, kind):
     assert all(event["offset"] <= 0.1 for event in read["files"][1]["events"])
 
 
-def test_pictures(warm_cli, several, sounds, tmp_path):
+def test_figures(warm_cli, several, sounds, tmp_path):
     pytest.importorskip("matplotlib")
     result = warm_cli("predict", several, sounds, "--out", "x.json", "--plot", "drawn", "--threshold", "0.4")
     assert result.returncode == 0, result.stderr
@@ -128,7 +128,7 @@ def test_pictures(warm_cli, several, sounds, tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
     again = warm_cli("predict", several, sounds, "--out", "y.json", "--plot", "drawn")
     assert again.returncode == 1
-    assert "holds something already" in again.stderr
+    assert "is not empty" in again.stderr
     assert not (tmp_path / "y.json").exists()
 
 
@@ -169,14 +169,14 @@ def test_bad_files_are_listed(run_cli, warm_cli, run_folder, sounds, tmp_path):
     [
         (("--out", "x.txt"), 2, "ends in .csv or .json"),
         (("--out", "x.csv", "--windows", "--events"), 2, "choose one of them"),
-        (("--out", "x.csv", "--min-duration", "1"), 2, "--min-duration says what an event is; add --events"),
+        (("--out", "x.csv", "--min-duration", "1"), 2, "--min-duration is a rule for events; add --events"),
         (("--out", "x.csv", "--events", "--top", "2"), 2, "--top is for scores"),
         (("--out", "x.csv", "--events", "--threshold", "2"), 2, "threshold must be from 0 to 1"),
         (("--out", "x.csv", "--hop", "0.015"), 2, "hop must be"),
         (("--out", "x.csv", "--pad", "all"), 2, "pad must be"),
         (("--out", "nowhere/x.csv"), 1, "nowhere"),
         (("--out", "x.csv", "--device", "tpu"), 2, "device must be"),
-        (("--out", "x.csv", "--plot", "file"), 1, "cannot be used for pictures"),
+        (("--out", "x.csv", "--plot", "file"), 1, "cannot be used for figures"),
     ],
 )
 def test_wrong_usage_is_one_line(warm_cli, run_folder, sounds, tmp_path, args, code, message):
@@ -198,7 +198,7 @@ def test_run_folders_that_are_none(warm_cli, run_folder, small_folder, sounds, t
     (tmp_path / "empty").mkdir()
     for folder, message in (
         (newer, "written by a newer vggish_pt (format 99"),
-        (unfinished, "go on with vggish-pt train --resume"),
+        (unfinished, "continue it with vggish-pt train --resume"),
         (small_folder, "an extractor's weights, not a classifier"),
         (tmp_path / "empty", "not a classifier's folder"),
         ("nowhere", "no such run folder"),
@@ -238,10 +238,10 @@ def test_what_is_no_file_is_not_replaced(warm_cli, run_folder, sounds, tmp_path)
     assert (tmp_path / "pipe.csv").is_fifo()
 
 
-def test_names_of_pictures(tmp_path):
-    from vggish_pt.classify.evaluation.figure_folder import PictureFolder
+def test_names_of_figures(tmp_path):
+    from vggish_pt.classify.evaluation.figure_folder import FigureFolder
 
-    folder = PictureFolder(tmp_path / "drawn")
+    folder = FigureFolder(tmp_path / "drawn")
     names = [
         "a/x.wav",
         "b/X.flac",

@@ -31,8 +31,8 @@ from .evaluation.predict import load_classifier as load_classifier
 from .evaluation.predict import predict_clips as predict_clips
 from .evaluation.predict import prediction_events as prediction_events
 from .heads import Head as Head
-from .model import Prediction as Prediction
 from .model import VGGishClassifier as VGGishClassifier
+from .prediction import Prediction as Prediction
 from .probe.features import FeatureExtractor as FeatureExtractor
 from .probe.features import FeatureSettings as FeatureSettings
 from .probe.folder import Probe as Probe

@@ -1,8 +1,7 @@
-"""What distinguishes one classifier from another: the contents of a run folder's ``config.json``."""
+"""Configuration of a classifier: the contents of a run folder's ``config.json``."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -11,6 +10,7 @@ from vggish_pt.errors import CheckpointError, SettingsError
 from vggish_pt.nn.config import VGGishConfig, check_format_version
 from vggish_pt.nn.layers import check_layer
 from vggish_pt.utils.checks import choice, number, whole
+from vggish_pt.utils.json_file import object_text, parse_object
 from vggish_pt.version import __version__
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ DEFAULT_FEATURES = "fused:conv4"
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """How a classifier's audio becomes windows.
+    """Settings of the windows of a classifier's audio.
 
     Attributes:
         hop: seconds from the start of one window to the next, a multiple of 0.01.
@@ -38,7 +38,7 @@ class WindowSettings:
         resampler: "soxr", "resampy" or "torchaudio".
 
     Raises:
-        SettingsError: a value outside what it may be.
+        SettingsError: an invalid value.
     """
 
     hop: float = c.DEFAULT_HOP_SECONDS
@@ -92,14 +92,14 @@ class ClassifierConfig:
 
     Attributes:
         labels: names of the classes, in the order of the scores.
-        multilabel: whether a clip may have any number of labels (sigmoid), or has exactly one (softmax).
+        multilabel: True if a clip may have any number of labels (sigmoid), False if it has exactly one (softmax).
         head: :class:`HeadConfig`.
         settings: :class:`WindowSettings`.
-        backbone: configuration of the network below.
-        training: how it was trained: settings and figures. Free-form, JSON types.
+        backbone: configuration of the network that computes the features.
+        training: settings and figures of the training. Free-form, JSON types.
 
     Raises:
-        SettingsError: labels that are empty, doubled or not strings, or fewer than there must be.
+        SettingsError: labels that are empty, duplicate or not strings, or too few or too many of them.
     """
 
     labels: tuple[str, ...]
@@ -128,7 +128,7 @@ class ClassifierConfig:
         return "multi-label" if self.multilabel else "single-label"
 
     def to_json(self) -> str:
-        """The text of ``config.json``."""
+        """Return the text of ``config.json``."""
         document = {
             "model_type": MODEL_TYPE,
             "format_version": FORMAT_VERSION,
@@ -140,28 +140,25 @@ class ClassifierConfig:
             "backbone": asdict(self.backbone),
             "training": self.training,
         }
-        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        return object_text(document, allow_nan=True)
 
     @classmethod
     def from_json(cls, text: str, *, origin: str = "config.json") -> ClassifierConfig:
-        """Reads the text of a ``config.json``.
+        """Parse the text of a ``config.json``.
 
         Args:
             text: the file's contents.
-            origin: how to name the file in errors.
+            origin: name of the file in error messages.
 
         Raises:
-            CheckpointError: not a classifier's configuration, or one of a newer format.
+            CheckpointError: the text is not a classifier's configuration, or has a newer format.
         """
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{origin}: not valid JSON ({error}); the run folder is damaged") from None
-        if isinstance(document, dict) and document.get("model_type") == "vggish":
+        document = parse_object(text, origin=origin)
+        if document.get("model_type") == "vggish":
             raise CheckpointError(
                 f"{origin}: an extractor's weights, not a classifier; train one with: vggish-pt train DATA --out RUN"
             )
-        if not isinstance(document, dict) or document.get("model_type") != MODEL_TYPE:
+        if document.get("model_type") != MODEL_TYPE:
             raise CheckpointError(f'{origin}: not a classifier (its "model_type" is not "{MODEL_TYPE}")')
         check_format_version(document, FORMAT_VERSION, origin)
         try:

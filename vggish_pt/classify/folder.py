@@ -1,7 +1,7 @@
-"""A saved classifier: a folder with ``config.json``, ``model.safetensors`` and ``labels.txt``.
+"""Saved classifiers: folders with ``config.json``, ``model.safetensors`` and ``labels.txt``.
 
-Tensors carry the names of :meth:`~vggish_pt.classify.model.VGGishClassifier.state_dict`. Reading never unpickles, and
-sizes are checked before anything is allocated.
+Tensors have the names of :meth:`~vggish_pt.classify.model.VGGishClassifier.state_dict`. Reading never unpickles, and
+checks sizes before it allocates memory.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from vggish_pt.pretrained.folder import (
     tensor_shapes,
 )
 from vggish_pt.utils.atomic import whole_file
+from vggish_pt.utils.json_file import read_text
+from vggish_pt.utils.json_file import write_text as write_text
+from vggish_pt.utils.text import error_reason
 
 if TYPE_CHECKING:
     import torch
@@ -36,31 +39,24 @@ _BACKBONE = "backbone."
 
 
 def read_config(folder: Path) -> ClassifierConfig:
-    """Reads a run folder's configuration.
+    """Read a run folder's configuration.
 
     Raises:
-        CheckpointError: no run folder, a damaged one, or one of a newer version.
+        CheckpointError: the folder holds no classifier, is damaged, or was written by a newer version.
     """
     path = folder / CONFIG_NAME
     try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_CONFIG_BYTES + 1)
+        text = read_text(path, max_bytes=_MAX_CONFIG_BYTES)
     except OSError as error:
         raise CheckpointError(
-            f"{folder}: not a classifier's folder ({CONFIG_NAME}: {error.strerror or error}); "
+            f"{folder}: not a classifier's folder ({CONFIG_NAME}: {error_reason(error)}); "
             "vggish-pt train DATA --out RUN makes one"
         ) from None
-    if len(raw) > _MAX_CONFIG_BYTES:
-        raise CheckpointError(f"{path}: larger than {_MAX_CONFIG_BYTES} bytes; not a classifier's configuration")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise CheckpointError(f"{path}: not UTF-8 text; the run folder is damaged") from None
     return ClassifierConfig.from_json(text, origin=str(path))
 
 
 def shapes(config: ClassifierConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a classifier (PCA parameters, which it may lack, not among them)."""
+    """Return name and shape of every tensor of a classifier, without the PCA parameters, which are optional."""
     import torch
 
     from vggish_pt.classify.heads import Head, feature_size, make_activation
@@ -78,7 +74,7 @@ def shapes(config: ClassifierConfig) -> dict[str, tuple[int, ...]]:
 
 
 def max_bytes(folder: Path) -> int:
-    """How large a classifier's tensors can be, by its configuration.
+    """Return the largest size in bytes that a classifier's tensors can have with its configuration.
 
     Raises:
         CheckpointError: the configuration is damaged.
@@ -87,13 +83,13 @@ def max_bytes(folder: Path) -> int:
 
 
 def read_classifier(folder: Path) -> tuple[ClassifierConfig, dict[str, torch.Tensor]]:
-    """Reads a run folder's configuration and weights.
+    """Read a run folder's configuration and weights.
 
     Returns:
         The configuration and the tensors as stored, memory-mapped.
 
     Raises:
-        CheckpointError: a folder or file that is missing, damaged, or does not match its configuration.
+        CheckpointError: the folder or a file is missing, damaged, or does not match the configuration.
     """
     from safetensors import SafetensorError
 
@@ -102,17 +98,19 @@ def read_classifier(folder: Path) -> tuple[ClassifierConfig, dict[str, torch.Ten
     try:
         return config, read_tensors(path, lambda shapes: _check_shapes(shapes, config, origin=str(path)))
     except (SafetensorError, OSError) as error:
-        unfinished = "" if path.exists() else "; training has not finished: go on with vggish-pt train --resume"
+        unfinished = (
+            "" if path.exists() else "; the training is not finished: continue it with vggish-pt train --resume"
+        )
         raise CheckpointError(f"{path}: cannot be read ({error}){unfinished}") from None
 
 
 def write_classifier(
     folder: Path, config: ClassifierConfig, tensors: Mapping[str, torch.Tensor], *, card: str | None = None
 ) -> None:
-    """Writes a classifier into a folder; each file is written whole or not at all.
+    """Write a classifier into a folder; each file is written whole or not at all.
 
     Args:
-        folder: made if it does not exist. A classifier in it is replaced.
+        folder: created if it does not exist. A classifier in it is replaced.
         config: the configuration.
         tensors: name to tensor on the CPU, contiguous.
         card: text of ``README.md``; None leaves an existing one alone.
@@ -125,12 +123,15 @@ def write_classifier(
     from safetensors.torch import save
 
     _check_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, config, origin=str(folder))
-    texts = {CONFIG_NAME: config.to_json(), LABELS_NAME: "".join(f"{_line(label)}\n" for label in config.labels)}
+    texts = {
+        CONFIG_NAME: config.to_json(),
+        LABELS_NAME: "".join(f"{' '.join(label.splitlines()) or label}\n" for label in config.labels),
+    }
     if card is not None:
         texts[CARD_NAME] = card
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Weights first: a stop between the two leaves a configuration that the reader checks against the weights.
+        # Weights first: if writing stops after them, the reader checks them against the old configuration.
         with whole_file(folder / WEIGHTS_NAME, overwrite=True) as file:
             file.write(save(dict(tensors)))
         for name, text in texts.items():
@@ -139,19 +140,9 @@ def write_classifier(
         raise OutputError(f"{folder}: cannot write the classifier there ({error})") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole, replacing one that is there.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    with whole_file(path, overwrite=True) as file:
-        file.write(text.encode("utf-8"))
-
-
 def classifier_card(config: ClassifierConfig) -> str:
-    """A plain model card (``README.md``) for a classifier."""
-    shown = ", ".join(config.labels[:20]) + (f" and {len(config.labels) - 20} more" if len(config.labels) > 20 else "")
+    """Return a default model card (``README.md``) for a classifier."""
+    labels = ", ".join(config.labels[:20]) + (f" and {len(config.labels) - 20} more" if len(config.labels) > 20 else "")
     return f"""---
 library_name: vggish_pt
 license: {json.dumps(config.backbone.license.lower())}
@@ -164,7 +155,7 @@ pipeline_tag: audio-classification
 
 # A sound classifier on VGGish
 
-A {config.task} classifier with {len(config.labels)} classes: {shown}.
+A {config.task} classifier with {len(config.labels)} classes: {labels}.
 
 ```python
 from vggish_pt.classify import VGGishClassifier
@@ -174,16 +165,12 @@ prediction = model.predict("clip.wav")
 prediction.best
 ```
 
-- Backbone: VGGish, weights "{config.backbone.name}" ({config.backbone.license}) at the start.
+- Backbone: VGGish, weights "{config.backbone.name}" ({config.backbone.license}) before training.
 - Head: {config.head.kind}, on the layer {config.head.features}.
 - A window of {c.EXAMPLE_SECONDS} s every {config.settings.hop} s.
 
 Files: `config.json`, `model.safetensors` and `labels.txt`; nothing in them is code.
 """
-
-
-def _line(label: str) -> str:
-    return " ".join(label.splitlines()) or label
 
 
 def _check_shapes(found: Mapping[str, tuple[int, ...]], config: ClassifierConfig, *, origin: str) -> None:
@@ -192,7 +179,11 @@ def _check_shapes(found: Mapping[str, tuple[int, ...]], config: ClassifierConfig
     if any(name in found for name in pca):
         expected |= pca
     if missing := sorted(expected.keys() - found.keys()):
-        raise CheckpointError(f"{origin}: tensors are missing: {', '.join(missing[:5])}; this is no whole classifier")
+        raise CheckpointError(
+            f"{origin}: tensors are missing: {', '.join(missing[:5])}; this is not a complete classifier"
+        )
     if unknown := sorted(found.keys() - expected.keys()):
-        raise CheckpointError(f"{origin}: unknown tensors: {', '.join(unknown[:5])}; this is no such classifier")
+        raise CheckpointError(
+            f"{origin}: unknown tensors: {', '.join(unknown[:5])}; config.json describes another classifier"
+        )
     compare_shapes(found, expected, origin=origin)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
+    from vggish_pt.classify.prediction import Prediction
     from vggish_pt.dataset.outcomes import Outcome
     from vggish_pt.dataset.outputs.record import Counts
     from vggish_pt.dataset.schema import Failure
@@ -148,8 +149,8 @@ class Progress(Display):
         if self._before and self._before < total:
             self.note(f"resuming: {self._before} of {total} files are done, {before.seconds / 3600:.2f} h of audio")
 
-    def watch(self, outcome: Outcome) -> None:
-        """Count a clip that was embedded or failed, and print its failure."""
+    def watch(self, outcome: Outcome | Prediction) -> None:
+        """Count a clip that was embedded or predicted, or that failed; print its failure."""
         from vggish_pt.dataset.schema import Failure
 
         if isinstance(outcome, Failure):

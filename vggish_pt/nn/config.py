@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from vggish_pt.errors import CheckpointError
+from vggish_pt.utils.json_file import parse_object
 
 FORMAT_VERSION = 1
 MAX_FC_WIDTH = 1 << 16
@@ -60,11 +61,8 @@ class VGGishConfig:
         Raises:
             CheckpointError: not a VGGish configuration, or one of a newer format.
         """
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{origin}: not valid JSON ({error}); the model folder is damaged") from None
-        if not isinstance(document, dict) or document.get("model_type") != "vggish":
+        document = parse_object(text, origin=origin)
+        if document.get("model_type") != "vggish":
             raise CheckpointError(f'{origin}: not a VGGish model (its "model_type" is not "vggish")')
         check_format_version(document, FORMAT_VERSION, origin)
         known = {f.name for f in fields(cls)}

@@ -20,6 +20,7 @@ import numpy as np
 from vggish_pt import constants as c
 from vggish_pt.errors import CheckpointError, OutputError
 from vggish_pt.nn.config import VGGishConfig
+from vggish_pt.utils.json_file import read_text
 
 if TYPE_CHECKING:
     import torch
@@ -92,19 +93,12 @@ def read_config(folder: Path) -> VGGishConfig:
     """
     path = folder / CONFIG_NAME
     try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_CONFIG_BYTES + 1)
+        text = read_text(path, max_bytes=_MAX_CONFIG_BYTES)
     except OSError as error:
         raise CheckpointError(
             f"{folder}: not a model folder ({CONFIG_NAME}: {error.strerror or error}); a model folder holds "
             f"{CONFIG_NAME} and {WEIGHTS_NAME}, as save_pretrained and 'vggish-pt convert' write them"
         ) from None
-    if len(raw) > _MAX_CONFIG_BYTES:
-        raise CheckpointError(f"{path}: larger than {_MAX_CONFIG_BYTES} bytes; not a VGGish configuration")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise CheckpointError(f"{path}: not UTF-8 text; the model folder is damaged") from None
     return VGGishConfig.from_json(text, origin=str(path))
 
 

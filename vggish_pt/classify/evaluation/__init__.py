@@ -1,1 +1,1 @@
-"""Apply a classifier: predictions, events, metrics, tables and figures."""
+"""Predictions, events, metrics, tables and figures of classifiers."""

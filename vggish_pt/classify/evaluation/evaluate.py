@@ -1,10 +1,9 @@
-"""A classifier against labelled sounds: metrics, predictions and pictures of them."""
+"""Evaluation of a classifier on labelled clips: metrics, predictions and figures."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -19,11 +18,11 @@ from vggish_pt.classify.data.labelled import SEPARATOR, Example, LabelledSet, Sp
 from vggish_pt.classify.evaluation.metrics import DEFAULT_THRESHOLD, Metrics, classification_metrics
 from vggish_pt.classify.evaluation.predict import Classifier, predict_clips
 from vggish_pt.classify.evaluation.tables import short
-from vggish_pt.classify.folder import write_text
 from vggish_pt.dataset.schema import Failure
 from vggish_pt.errors import AudioError, CheckpointError, OutputError, SettingsError, VGGishError
 from vggish_pt.utils.atomic import whole_file
-from vggish_pt.utils.text import display_name, path_text
+from vggish_pt.utils.json_file import write_object
+from vggish_pt.utils.text import display_name, error_reason, path_text
 
 METRICS_NAME = "metrics.json"
 PREDICTIONS_NAME = "predictions.csv"
@@ -32,20 +31,20 @@ RELIABILITY_NAME = "reliability.png"
 ERRORS_NAME = "errors.csv"
 _NAMES = (METRICS_NAME, PREDICTIONS_NAME, CONFUSION_NAME, RELIABILITY_NAME, ERRORS_NAME)
 
-_SHOWN = 5
+_MAX_NAMED = 5  # labels that a message quotes
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of it.
+    """Result of :func:`evaluate`.
 
     Attributes:
-        metrics: the figures.
-        examples: the clips that were measured.
-        targets: (n, classes) bool, what they have.
-        scores: (n, classes) float32, what the classifier says.
+        metrics: the metrics.
+        examples: the clips that were scored.
+        targets: (n, classes) bool, the true labels.
+        scores: (n, classes) float32, the classifier's scores.
         failures: clips that could not be read.
-        ignored: how many clips were left out for their labels.
+        ignored: number of clips that were left out because of their labels.
     """
 
     metrics: Metrics
@@ -57,7 +56,7 @@ class Evaluation:
 
 
 def choose(data: LabelledSet, *, split: SplitName | None = None, fold: str | None = None) -> LabelledSet:
-    """The clips of a split or fold, as columns of the data say.
+    """Select the clips of a split or fold.
 
     Args:
         data: the clips.
@@ -65,28 +64,28 @@ def choose(data: LabelledSet, *, split: SplitName | None = None, fold: str | Non
         fold: a fold; None for all.
 
     Raises:
-        SettingsError: there are none.
+        SettingsError: no clip is in the split or fold.
     """
     for column, wanted in (("split", split), ("fold", fold)):
         if wanted is None:
             continue
         known = sorted({str(getattr(e, column)) for e in data.examples if getattr(e, column) is not None})
         if not known:
-            how = "; add the column to the manifest" + (" or give --fold-from" if column == "fold" else "")
-            raise SettingsError(f"{data.name}: its clips have no {column}, so {wanted!r} cannot be chosen{how}")
-        places = [place for place, example in enumerate(data.examples) if getattr(example, column) == wanted]
-        if not places:
+            advice = "add the column to the manifest" + (" or give --fold-from" if column == "fold" else "")
+            raise SettingsError(f"{data.name}: its clips have no {column}, so {wanted!r} cannot be chosen; {advice}")
+        selected = [number for number, example in enumerate(data.examples) if getattr(example, column) == wanted]
+        if not selected:
             raise SettingsError(f"{data.name}: no clip has the {column} {wanted!r} (there are {', '.join(known[:20])})")
-        data = data.select(places)
+        data = data.select(selected)
     return data
 
 
 def with_recorded_split(data: LabelledSet, run: Path) -> LabelledSet:
-    """Clips with the split that they had when the classifier was trained, as its run folder says.
+    """Return clips with the split that they had in the training of a classifier.
 
     Args:
-        data: the clips; those with a split of their own keep it.
-        run: the run folder; one without ``split.csv`` leaves the clips as they are.
+        data: the clips; clips that have a split keep it.
+        run: the run folder; without ``split.csv`` in it, clips are returned unchanged.
 
     Raises:
         CheckpointError: ``split.csv`` is damaged.
@@ -103,7 +102,9 @@ def with_recorded_split(data: LabelledSet, run: Path) -> LabelledSet:
     except FileNotFoundError:
         return data
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise CheckpointError(f"{path}: damaged ({type(error).__name__}: {error}); remove it to do without") from None
+        raise CheckpointError(
+            f"{path}: damaged ({type(error).__name__}: {error}); remove it to evaluate without it"
+        ) from None
 
     def split(example: Example) -> SplitName | None:
         item = example.item
@@ -127,72 +128,70 @@ def evaluate(
     watch: Callable[[float | Failure], None] = lambda _: None,
     **settings: Any,
 ) -> Evaluation:
-    """Measures a classifier on labelled sounds.
+    """Evaluate a classifier on labelled clips.
 
     Args:
         classifier: from :func:`~vggish_pt.classify.evaluation.predict.load_classifier`.
         data: the clips.
-        ignore_unknown_labels: True leaves out labels that the classifier does not know, and clips of which nothing is
-            left then.
+        ignore_unknown_labels: True leaves out labels that the classifier does not know, and clips without other labels.
         skip_unreadable: True leaves out clips that cannot be read.
-        threshold: multi-label, the score from which on a label counts as predicted.
+        threshold: multi-label, the lowest score of a predicted label.
         workers: threads that decode ahead.
-        watch: is told of each clip: its seconds, or why it failed.
+        watch: called after each clip with its seconds, or with its failure.
         settings: as in :meth:`~vggish_pt.classify.VGGishClassifier.predict`.
 
     Raises:
-        SettingsError: labels that the classifier does not know, several labels for one that gives a single one, or
-            nothing to measure.
-        AudioError: clips that cannot be read.
+        SettingsError: the classifier does not know a label, a clip has several labels but the classifier is
+            single-label, or no clip remains.
+        AudioError: clips cannot be read.
     """
-    from vggish_pt.dataset import outcomes as dump
+    from vggish_pt.dataset.outcomes import failure
 
     examples = _known(classifier, data, ignore_unknown_labels)
-    places = {label: place for place, label in enumerate(classifier.labels)}
-    measured: list[Example] = []
+    columns = {label: column for column, label in enumerate(classifier.labels)}
+    scored: list[Example] = []
     scores: list[NDArray[np.float32]] = []
     failures: list[Failure] = []
     results = predict_clips(
         classifier,
-        [replace(example.item, index=place) for place, example in enumerate(examples)],
+        [replace(example.item, index=number) for number, example in enumerate(examples)],
         workers=workers,
         **settings,
     )
     with closing(results):
-        for example, (item, result) in zip(examples, results, strict=True):
+        for example, (clip, result) in zip(examples, results, strict=True):
             if isinstance(result, VGGishError):
-                failures.append(dump.failure(item.path, result, item))
+                failures.append(failure(clip.path, result, clip))
                 watch(failures[-1])
                 continue
-            measured.append(example)
+            scored.append(example)
             scores.append(result.scores.numpy())
             watch(result.duration)
     if failures and not skip_unreadable:
         advice = "repair them, or leave them out (--skip-unreadable)"
         raise AudioError(f"{data.name}: {len(failures)} of {len(examples)} clips cannot be read; {advice}")
-    if not measured:
+    if not scored:
         raise AudioError(f"{data.name}: none of its {len(examples)} clips can be read")
-    targets = np.zeros((len(measured), len(places)), dtype=np.bool_)
-    for row, example in enumerate(measured):
-        targets[row, [places[label] for label in example.labels]] = True
+    targets = np.zeros((len(scored), len(columns)), dtype=np.bool_)
+    for row, example in enumerate(scored):
+        targets[row, [columns[label] for label in example.labels]] = True
     stacked = np.stack(scores)
     metrics = classification_metrics(
         targets, stacked, classifier.labels, multilabel=classifier.multilabel, threshold=threshold
     )
     ignored = len(data) - len(examples)
-    return Evaluation(metrics, tuple(measured), targets, stacked, tuple(failures), ignored)
+    return Evaluation(metrics, tuple(scored), targets, stacked, tuple(failures), ignored)
 
 
 def _known(classifier: Classifier, data: LabelledSet, ignore: bool) -> list[Example]:
     labels = set(classifier.labels)
     unknown = sorted({label for example in data.examples for label in example.labels} - labels)
     if unknown and not ignore:
-        shown = ", ".join(map(repr, unknown[:_SHOWN])) + (
-            f" and {len(unknown) - _SHOWN} more" * (len(unknown) > _SHOWN)
-        )
-        known = ", ".join(classifier.labels[:_SHOWN]) + (", ..." if len(labels) > _SHOWN else "")
+        more = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""
+        named = ", ".join(map(repr, unknown[:_MAX_NAMED])) + more
+        known = ", ".join(classifier.labels[:_MAX_NAMED]) + (", ..." if len(labels) > _MAX_NAMED else "")
         raise SettingsError(
-            f"{data.name}: the classifier does not know {shown} (it knows {known}); correct the labels, or leave these "
+            f"{data.name}: the classifier does not know {named} (it knows {known}); correct the labels, or leave these "
             "out (--ignore-unknown-labels)"
         )
     examples = [replace(e, labels=tuple(label for label in e.labels if label in labels)) for e in data.examples]
@@ -208,30 +207,30 @@ def _known(classifier: Classifier, data: LabelledSet, ignore: bool) -> list[Exam
 
 
 def check_folder(folder: Path, *, overwrite: bool = False) -> None:
-    """Finds out early what would prevent writing an evaluation.
+    """Create the folder for an evaluation, and check that it holds none.
 
     Raises:
-        OutputError: there is one already, or the folder cannot be made.
+        OutputError: the folder holds an evaluation already, or cannot be created.
     """
-    there = [name for name in _NAMES if os.path.lexists(folder / name)]
-    if there and not overwrite:
-        raise OutputError(f"{folder / there[0]}: exists already; choose another folder, or --overwrite")
+    existing = [name for name in _NAMES if os.path.lexists(folder / name)]
+    if existing and not overwrite:
+        raise OutputError(f"{folder / existing[0]}: exists already; choose another folder, or --overwrite")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror or error})") from error
+        raise OutputError(f"{folder}: cannot be created ({error_reason(error)})") from error
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, *, facts: dict[str, Any] | None = None) -> list[Path]:
-    """Writes ``metrics.json``, ``predictions.csv`` and, where matplotlib is installed, pictures.
+    """Write ``metrics.json``, ``predictions.csv`` and, if matplotlib is installed, figures.
 
     Args:
-        folder: exists; files of an evaluation that are in it are replaced.
-        evaluation: what to write.
-        facts: what ``metrics.json`` says besides; JSON types.
+        folder: an existing folder; files of an evaluation in it are replaced.
+        evaluation: the evaluation.
+        facts: further entries of ``metrics.json``; JSON types.
 
     Returns:
-        What was written.
+        Paths of the written files.
 
     Raises:
         OutputError: a file cannot be written.
@@ -242,9 +241,9 @@ def write_evaluation(folder: Path, evaluation: Evaluation, *, facts: dict[str, A
         "ignored": evaluation.ignored,
         **evaluation.metrics.to_dict(),
     }
-    write_text(folder / METRICS_NAME, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_object(folder / METRICS_NAME, document)
     _write_predictions(folder / PREDICTIONS_NAME, evaluation)
-    written = [folder / METRICS_NAME, folder / PREDICTIONS_NAME, *_write_pictures(folder, evaluation.metrics)]
+    written = [folder / METRICS_NAME, folder / PREDICTIONS_NAME, *_write_figures(folder, evaluation.metrics)]
     errors = folder / ERRORS_NAME
     errors.unlink(missing_ok=True)
     if evaluation.failures:
@@ -254,42 +253,38 @@ def write_evaluation(folder: Path, evaluation: Evaluation, *, facts: dict[str, A
     return written
 
 
-def _write_pictures(folder: Path, metrics: Metrics) -> list[Path]:
+def _write_figures(folder: Path, metrics: Metrics) -> list[Path]:
+    from vggish_pt.classify.evaluation import figures
     from vggish_pt.errors import MissingDependencyError
     from vggish_pt.utils.figures import save
 
     for name in (CONFUSION_NAME, RELIABILITY_NAME):
         (folder / name).unlink(missing_ok=True)
     try:
-        from vggish_pt.classify.evaluation import figures as pictures
-
-        save(pictures.confusion_matrix(metrics), folder / CONFUSION_NAME)
+        save(figures.confusion_matrix(metrics), folder / CONFUSION_NAME)
     except MissingDependencyError:
         return []
     if metrics.reliability is None:
         return [folder / CONFUSION_NAME]
-    save(pictures.reliability_diagram(metrics), folder / RELIABILITY_NAME)
+    save(figures.reliability_diagram(metrics), folder / RELIABILITY_NAME)
     return [folder / CONFUSION_NAME, folder / RELIABILITY_NAME]
 
 
 def _write_predictions(path: Path, evaluation: Evaluation) -> None:
     metrics = evaluation.metrics
-    parts = any(example.item.start is not None or example.item.end is not None for example in evaluation.examples)
-    times = ["start", "end"] if parts else []
-    rows: list[Sequence[object]] = [["path", *times, "labels", "predicted", *_columns(metrics.labels)]]
+    segments = any(example.item.start is not None or example.item.end is not None for example in evaluation.examples)
+    times = ["start", "end"] if segments else []
+    columns = [f"score: {label}" for label in metrics.labels]
+    rows: list[Sequence[object]] = [["path", *times, "labels", "predicted", *columns]]
     for example, scores in zip(evaluation.examples, evaluation.scores, strict=True):
         if metrics.multilabel:
-            predicted = [metrics.labels[place] for place in np.flatnonzero(scores >= metrics.threshold)]
+            predicted = [metrics.labels[column] for column in np.flatnonzero(scores >= metrics.threshold)]
         else:
             predicted = [metrics.labels[int(scores.argmax())]]
-        when = [example.item.start, example.item.end] if parts else []
+        when = [example.item.start, example.item.end] if segments else []
         labels = [SEPARATOR.join(names) for names in (example.labels, predicted)]
         rows.append([path_text(example.item.path), *when, *labels, *map(short, scores)])
     _write_csv(path, rows)
-
-
-def _columns(labels: Sequence[str]) -> list[str]:
-    return [f"score: {label}" for label in labels]
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:

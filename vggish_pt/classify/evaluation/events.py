@@ -1,7 +1,7 @@
-"""From scores of windows to events: which label, from when to when.
+"""Sound events from the scores of windows.
 
-A window stands for the time around its middle: up to half-way to the middles of its neighbours, the first from its own
-start, the last to its own end, and none for time outside itself.
+Each window represents the time around its centre, up to the midpoints between its centre and those of its neighbours,
+but no time outside the window. The first window represents the time from its start, the last the time to its end.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ MAX_MEDIAN = 999
 
 @dataclass(frozen=True)
 class SoundEvent:
-    """A stretch of time with one label.
+    """Interval of time with one label.
 
     Attributes:
         label: the class.
-        onset: seconds.
-        offset: seconds.
-        score: mean of the label's scores over the windows in it, filled gaps left out.
+        onset: start in seconds.
+        offset: end in seconds.
+        score: mean of the label's scores over the event's windows, without closed gaps.
         peak: the highest of these scores.
     """
 
@@ -38,20 +38,19 @@ class SoundEvent:
 
 @dataclass(frozen=True)
 class EventSettings:
-    """What counts as an event. Scores are smoothed, then compared with the thresholds; then gaps are closed; then what
-    is too short is left out.
+    """Rules for events: scores are smoothed and compared with thresholds, gaps are closed, short events are dropped.
 
     Attributes:
-        threshold: the score that an event reaches at least once. None: 0.5 if a clip may have any number of labels;
-            else none, so that every moment belongs to the class with the highest score.
-        low: the score above which an event goes on (hysteresis); None for the threshold itself.
-        min_duration: seconds; shorter events are left out.
-        max_gap: seconds; the same label after a gap up to this long goes on with the event before, unless another
-            event lies between and a clip has one label at a time.
-        median: odd number of windows over which a median smooths the scores of each class; 1 for no smoothing.
+        threshold: score that an event must reach at least once. None: 0.5 for multi-label classifiers; single-label, no
+            threshold, so that the class with the highest score wins at any time.
+        low: score above which an event continues (hysteresis); None for the threshold itself.
+        min_duration: seconds; shorter events are dropped.
+        max_gap: seconds; two events of a label with a gap up to this long are joined. Single-label, they are joined
+            only if no other event lies between them.
+        median: length in windows of the median filter that smooths the scores of each class; odd, 1 for no smoothing.
 
     Raises:
-        SettingsError: a value outside what it may be.
+        SettingsError: an invalid value.
     """
 
     threshold: float | None = None
@@ -66,7 +65,7 @@ class EventSettings:
             if value is not None and not 0 <= value <= 1:
                 raise SettingsError(f"{name} must be from 0 to 1, not {value!r}")
         if self.low is not None and self.threshold is None:
-            raise SettingsError("low goes with a threshold; set both")
+            raise SettingsError("low needs a threshold; set both")
         if self.low is not None and self.threshold is not None and self.low > self.threshold:
             raise SettingsError(f"low must not be above the threshold ({self.low} and {self.threshold})")
         for name in ("min_duration", "max_gap"):
@@ -76,7 +75,7 @@ class EventSettings:
             raise SettingsError(f"median must be an odd number of windows from 1 to {MAX_MEDIAN}, not {self.median!r}")
 
     def thresholds(self, multilabel: bool) -> tuple[float, float]:
-        """What an event reaches at least once, and what it never falls below."""
+        """Return the score that an event reaches at least once, and the score that none of its windows falls below."""
         high = self.threshold if self.threshold is not None else 0.5 if multilabel else -np.inf
         return high, high if self.low is None else self.low
 
@@ -91,23 +90,23 @@ def find_events(
     settings: EventSettings | None = None,
     last: float | None = None,
 ) -> list[SoundEvent]:
-    """Merges windows into events.
+    """Merge windows into events.
 
     Args:
-        scores: (n, classes), of each window, in the order of time.
-        start: (n,) seconds at which each window starts.
-        end: (n,) seconds at which it ends.
+        scores: (n, classes) scores of each window, in the order of time.
+        start: (n,) start of each window in seconds.
+        end: (n,) end of each window in seconds.
         labels: names of the classes.
-        multilabel: whether events of different labels may overlap; else, at any moment only the class with the highest
-            score counts.
-        settings: None for the defaults.
-        last: seconds at which the sound ends, if windows run beyond it; no event does then.
+        multilabel: True allows events of different labels to overlap; False uses only the class with the highest score
+            at any time.
+        settings: rules for events; None for the defaults.
+        last: end of the sound in seconds, which no event exceeds; None if windows do not exceed it.
 
     Returns:
         Events by onset, then in the order of the labels.
 
     Raises:
-        SettingsError: arrays that do not fit each other.
+        SettingsError: the shapes of the arrays do not match.
     """
     settings = settings or EventSettings()
     values = np.asarray(scores, dtype=np.float64)
@@ -128,7 +127,7 @@ def find_events(
         for place in range(len(labels))
     ]
     found = [[_Span([run], float(onset[run[0]]), float(offset[run[1] - 1])) for run in each] for each in runs]
-    # What is left out may have kept a gap from closing, where only one label counts at a time.
+    # Single-label, a dropped event may have separated two events of another label: close gaps again.
     found = _close(found, settings.max_gap, exclusive=not multilabel)
     found = [[s for s in each if s.offset - s.onset >= settings.min_duration - 1e-9] for each in found]
     found = _close(found, settings.max_gap, exclusive=not multilabel)
@@ -142,15 +141,18 @@ def find_events(
 def spans(
     start: ArrayLike, end: ArrayLike, last: float | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The time that each window stands for; see above.
+    """Return the interval that each window represents.
 
     Args:
-        start: (n,) seconds, rising.
-        end: (n,) seconds.
-        last: no time goes beyond it; None for no limit.
+        start: (n,) start of each window in seconds, rising.
+        end: (n,) end of each window in seconds.
+        last: upper limit of all times; None for no limit.
 
     Returns:
         (n,) onsets and (n,) offsets in seconds.
+
+    Raises:
+        SettingsError: the shapes of the arrays do not match.
     """
     first, final = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
     if first.ndim != 1 or first.shape != final.shape:
@@ -182,9 +184,9 @@ def _median(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def _runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and behind-the-last index of each run of True."""
+    """Return the start and (exclusive) end index of each run of True."""
     steps = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(np.int8)))
-    return [(int(first), int(behind)) for first, behind in zip(steps[::2], steps[1::2], strict=True)]
+    return [(int(first), int(stop)) for first, stop in zip(steps[::2], steps[1::2], strict=True)]
 
 
 def _close(found: list[list[_Span]], max_gap: float, *, exclusive: bool) -> list[list[_Span]]:
@@ -196,7 +198,7 @@ def _close(found: list[list[_Span]], max_gap: float, *, exclusive: bool) -> list
         merged: list[_Span] = []
         for span in each:
             before = merged[-1] if merged else None
-            # Events of one label at a time do not overlap, so one that lies between starts between.
+            # Single-label events do not overlap, so an event between two others starts between them.
             between = before is not None and np.searchsorted(onsets, span.onset) > np.searchsorted(
                 onsets, before.offset
             )
@@ -209,5 +211,5 @@ def _close(found: list[list[_Span]], max_gap: float, *, exclusive: bool) -> list
 
 
 def _event(span: _Span, label: str, scores: NDArray[np.float64]) -> SoundEvent:
-    inside = np.concatenate([scores[first:behind] for first, behind in span.runs])
+    inside = np.concatenate([scores[first:stop] for first, stop in span.runs])
     return SoundEvent(label, span.onset, span.offset, float(inside.mean()), float(inside.max()))

@@ -1,6 +1,7 @@
-"""Pictures of classifiers: confusion matrix, reliability, learning curve, and what was heard when.
+"""Figures of classifiers: confusion matrix, reliability diagram, learning curve, timeline.
 
-Each function gives a matplotlib figure that no window shows, for notebooks or for :func:`vggish_pt.utils.figures.save`.
+Each function returns a matplotlib figure without opening a window, for notebooks or
+:func:`vggish_pt.utils.figures.save`.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ if TYPE_CHECKING:
 
     from vggish_pt.classify.evaluation.metrics import Metrics
     from vggish_pt.classify.evaluation.spectrogram import Spectrogram
-    from vggish_pt.classify.model import Prediction
+    from vggish_pt.classify.prediction import Prediction
 
 MAX_TIMELINE_LABELS = 20
-_MAX_NAMED = 60  # with more classes names would lie on top of each other
+_MAX_NAMED = 60  # names of more classes would overlap
 _MAX_NUMBERED = 20
 _MAX_COLUMNS = 2000
 _MAX_NAME = 24
 
 
 def confusion_matrix(metrics: Metrics, *, title: str | None = None) -> Figure:
-    """Which classes are taken for which; of a multi-label classifier, what was found, missed, and falsely found.
+    """Draw the confusion matrix; for a multi-label classifier, the hits, misses and false alarms of each label.
 
     Args:
         metrics: from :func:`~vggish_pt.classify.evaluation.metrics.classification_metrics`.
-        title: above it; None for the accuracy.
+        title: title of the figure; None for the accuracy.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -44,11 +45,11 @@ def confusion_matrix(metrics: Metrics, *, title: str | None = None) -> Figure:
     side = min(16.0, max(4.0, 2.2 + 0.42 * classes))
     figure = _figure((min(side, 3.0 + 0.7 * columns) if metrics.multilabel else side, side))
     axis: Axes = figure.subplots()
-    # Shares of a row, so that rare classes show as well as frequent ones.
+    # Shares of a row, so that rare classes are as visible as frequent ones.
     support = np.array([one.support for one in metrics.per_class])[:, None]
     shares = counts / np.maximum(support, 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto" if metrics.multilabel else "equal")
-    names = [_short(label) for label in metrics.labels]
+    names = [_shortened(label) for label in metrics.labels]
     _name(axis.yaxis, names)
     if metrics.multilabel:
         _name(axis.xaxis, ["found", "missed", "false alarms"])
@@ -67,18 +68,18 @@ def confusion_matrix(metrics: Metrics, *, title: str | None = None) -> Figure:
 
 
 def reliability_diagram(metrics: Metrics) -> Figure:
-    """How often a score is right against how high it is; on the diagonal, scores mean what they say.
+    """Draw the share of correct predictions over their score; calibrated scores lie on the diagonal.
 
     Args:
-        metrics: with a ``reliability``.
+        metrics: metrics whose ``reliability`` is not None.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
-        ValueError: the metrics have none, as the scores were no probabilities.
+        ValueError: the metrics have no ``reliability``, since the scores are not probabilities.
     """
     bins = metrics.reliability
     if bins is None:
-        raise ValueError("these metrics hold no reliability, as the scores were no probabilities")
+        raise ValueError("these metrics hold no reliability, as the scores are not probabilities")
     figure = _figure((4.6, 5.2))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     edges = np.array(bins.edges)
@@ -92,7 +93,7 @@ def reliability_diagram(metrics: Metrics) -> Figure:
     upper.set_title(f"expected calibration error {bins.error:.3f}")
     lower.bar(place, bins.count, width, align="edge", edgecolor="white", color="grey")
     if metrics.multilabel:
-        lower.set_yscale("symlog")  # most labels of most clips are absent, and surely so
+        lower.set_yscale("symlog")  # the first bin is by far the largest, as most labels of a clip are absent
     lower.set_ylabel("scores" if metrics.multilabel else "clips")
     lower.set_xlabel("score")
     lower.set_xlim(0, 1)
@@ -100,18 +101,18 @@ def reliability_diagram(metrics: Metrics) -> Figure:
 
 
 def learning_curve(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Loss, figures on the validation part and learning rates over epochs.
+    """Draw loss, validation metrics and learning rates over epochs.
 
     Args:
-        history: a row for each epoch: ``epoch``, ``train_loss``, ``val_loss``, other ``val_`` figures, ``lr_`` rates.
-            What is missing or None is left out.
+        history: a row for each epoch: ``epoch``, ``train_loss``, ``val_loss``, other ``val_`` metrics, ``lr_`` rates.
+            Missing values and None are left out.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
     names = list(dict.fromkeys(name for row in history for name in row))
-    figures = [name for name in names if name.startswith("val_") and name != "val_loss"]
-    bounded = [name for name in figures if not name.endswith("d_prime")]
+    metrics = [name for name in names if name.startswith("val_") and name != "val_loss"]
+    bounded = [name for name in metrics if not name.endswith("d_prime")]
     groups: list[tuple[str, list[str], tuple[float, float] | None]] = [
         ("loss", [name for name in ("train_loss", "val_loss") if name in names], None),
         ("validation", bounded, (0, 1)),
@@ -142,16 +143,16 @@ def timeline(
     spectrogram: Spectrogram | None = None,
     title: str | None = None,
 ) -> Figure:
-    """What was heard when: the spectrogram, and below it the scores of each label over time, with events framed.
+    """Draw the spectrogram, and below it the scores of each label over time with frames around events.
 
     Args:
         prediction: from :meth:`~vggish_pt.classify.VGGishClassifier.predict`.
         events: from :func:`~vggish_pt.classify.evaluation.events.find_events`.
         spectrogram: from :func:`~vggish_pt.classify.evaluation.spectrogram.spectrogram`; None for none.
-        title: above all; None for the source's name.
+        title: title of the figure; None for the source's name.
 
     Returns:
-        A figure. Of more than 20 labels, those with events and then those with the highest scores are drawn.
+        A figure. At most 20 labels are drawn: those with events, then those with the highest scores.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -181,7 +182,7 @@ def timeline(
     for row, place in enumerate(shown):
         own = [(event.onset, event.offset - event.onset) for event in events if event.label == prediction.labels[place]]
         axis.broken_barh(own, (row - 0.45, 0.9), facecolor="none", edgecolor="tab:red", linewidth=1.2)
-    _name(axis.yaxis, [_short(prediction.labels[place]) for place in shown])
+    _name(axis.yaxis, [_shortened(prediction.labels[place]) for place in shown])
     axis.set_ylim(len(shown) - 0.5, -0.5)
     axis.set_xlim(float(onset[0]), float(offset[-1]))
     axis.set_xlabel("seconds")
@@ -190,7 +191,7 @@ def timeline(
 
 
 def _figure(size: tuple[float, float]) -> Figure:
-    figures = require("matplotlib.figure", "pictures")
+    figures = require("matplotlib.figure", "figures")
     figure: Figure = figures.Figure(figsize=size, layout="constrained")
     return figure
 
@@ -199,7 +200,7 @@ def _name(axis: Any, names: Sequence[str], *, turned: bool = False) -> None:
     if len(names) > _MAX_NAMED:
         return
     size = 8 if len(names) <= 30 else 6
-    # Names are text: a dollar sign begins no formula.
+    # parse_math=False: a dollar sign in a name does not begin a formula.
     axis.set_ticks(range(len(names)), names, fontsize=size, rotation=90 if turned else 0, parse_math=False)
 
 
@@ -207,7 +208,7 @@ def _plain(text: str) -> str:
     return "".join(ch if ch.isprintable() else " " for ch in text)
 
 
-def _short(name: str) -> str:
+def _shortened(name: str) -> str:
     name = _plain(name)
     return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"
 
@@ -226,6 +227,6 @@ def _labels_to_show(scores: NDArray[np.float32], labels: Sequence[str], events: 
 def _thinned(
     onset: NDArray[np.float64], offset: NDArray[np.float64], scores: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Borders in time and the scores between them; of long files the highest of neighbouring windows."""
+    """Return borders in time and the scores between them; in long files, the maximum over neighbouring windows."""
     firsts = np.arange(0, len(scores), max(1, -(-len(scores) // _MAX_COLUMNS)))
     return np.append(onset[firsts], offset[-1]), np.maximum.reduceat(scores, firsts, axis=0)

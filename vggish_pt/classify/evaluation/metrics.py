@@ -1,12 +1,11 @@
-"""How good scores are: targets and scores of clips → figures, as a whole and for each class.
+"""Metrics of a classifier's scores on labelled clips, over all classes and for each class.
 
-What is undefined is NaN, and stays out of means: a class of which there is no clip has no recall, average precision or
-AUC; :attr:`Metrics.without_examples` names such classes.
+Undefined values are NaN and are left out of means: a class without clips has no recall, average precision or AUC;
+:attr:`Metrics.without_examples` names such classes.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vggish_pt.errors import SettingsError
+from vggish_pt.utils.json_file import object_text
 
 DEFAULT_THRESHOLD = 0.5
 BINS = 15
@@ -23,18 +23,18 @@ BINS = 15
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """Figures of one class against all others.
+    """Metrics of one class against all others.
 
     Attributes:
-        label: its name.
-        support: how many clips have it.
-        predicted: how many clips it was predicted for.
-        correct: how many of these have it.
-        precision: correct / predicted; 0 if it was never predicted.
+        label: name of the class.
+        support: number of clips of the class.
+        predicted: number of clips that are predicted as the class.
+        correct: number of these that are of the class.
+        precision: correct / predicted; 0 if the class is never predicted.
         recall: correct / support.
-        f1: harmonic mean of the two.
+        f1: harmonic mean of precision and recall.
         average_precision: area under the precision-recall curve, in steps.
-        auc: area under the ROC curve; NaN too if every clip has the class.
+        auc: area under the ROC curve; NaN also if every clip is of the class.
     """
 
     label: str
@@ -50,17 +50,16 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Whether scores mean what they say: clips in bins of equal width by score (Guo et al., "On Calibration of Modern
-    Neural Networks", ICML 2017).
+    """Calibration of scores in bins of equal width (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
 
-    Single-label, a clip counts once, with the score of the class that was chosen. Multi-label, it counts once for each
-    class.
+    Single-label, a clip counts once, with the score of the predicted class. Multi-label, it counts once for each class.
 
     Attributes:
-        edges: limits of the bins, one more than there are bins.
-        count: how many lie in each.
-        score: their mean score; NaN for an empty bin.
-        frequency: the share of them that was right (single-label), or had the class (multi-label); NaN likewise.
+        edges: limits of the bins, one more than bins.
+        count: number of scores in each bin.
+        score: mean score of each bin; NaN for an empty bin.
+        frequency: share of each bin that is correct (single-label) or has the class (multi-label); NaN for an empty
+            bin.
         error: expected calibration error: the mean of ``|score - frequency|``, weighted by ``count``.
     """
 
@@ -73,13 +72,13 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures of a classifier on labelled clips. Macro means weigh each class equally.
+    """Metrics of a classifier on labelled clips. Macro averages weight each class equally.
 
     Attributes:
-        multilabel: whether a clip may have any number of labels.
-        examples: how many clips.
+        multilabel: True if a clip may have any number of labels.
+        examples: number of clips.
         labels: names of the classes, in the order of the scores.
-        threshold: from which score on a label counts as predicted; used for multi-label only.
+        threshold: lowest score of a predicted label; used for multi-label only.
         accuracy: share of clips whose predicted labels are exactly the true ones.
         macro_precision: mean over classes.
         macro_recall: mean over classes; single-label, also called balanced accuracy.
@@ -88,11 +87,11 @@ class Metrics:
         auc: mean over classes.
         d_prime: ``sqrt(2) * inverse normal CDF(auc)`` of the mean AUC; formula of Hershey et al., "CNN Architectures
             for Large-Scale Audio Classification" (ICASSP 2017). Infinite for an AUC of 1.
-        per_class: in the order of the labels.
-        confusion: single-label: how many clips of class i were taken for class j, in row i, column j. Multi-label: a
-            row for each class: clips that have it and were found, that have it and were missed, and false alarms.
-        reliability: None if the scores are no probabilities.
-        without_examples: classes that no clip has; they stay out of all means.
+        per_class: metrics of each class, in the order of the labels.
+        confusion: single-label, row i and column j hold the number of clips of class i that are predicted as class j.
+            Multi-label, a row for each class: hits, misses, and false alarms.
+        reliability: calibration of the scores; None if the scores are not probabilities.
+        without_examples: classes without clips; they are left out of all means.
     """
 
     multilabel: bool
@@ -112,7 +111,7 @@ class Metrics:
     without_examples: tuple[str, ...] = field(default=())
 
     def summary(self) -> dict[str, float]:
-        """The figures of the whole by name, in the order in which they are shown."""
+        """Return the metrics over all classes by name, in display order."""
         figures = {
             "accuracy": self.accuracy,
             "macro_f1": self.macro_f1,
@@ -127,13 +126,13 @@ class Metrics:
         return figures
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it in JSON types: what is NaN or infinite is None, as JSON has no such numbers."""
+        """Return the metrics in JSON types, with None for NaN and infinity, which JSON does not have."""
         cleaned: dict[str, Any] = _clean(asdict(self))
         return cleaned
 
     def to_json(self) -> str:
-        """The text of a ``metrics.json``."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        """Return the text of a ``metrics.json``."""
+        return object_text(self.to_dict())
 
 
 def classification_metrics(
@@ -144,19 +143,19 @@ def classification_metrics(
     multilabel: bool = False,
     threshold: float = DEFAULT_THRESHOLD,
 ) -> Metrics:
-    """Compares scores with what is true.
+    """Compute the metrics of scores.
 
     Args:
-        targets: (n,) whole numbers, the class of each clip; or (n, classes), 1 where a clip has a class, else 0.
+        targets: (n,) integers, the class of each clip; or (n, classes), 1 where a clip has a class, else 0.
             Single-label, each row has one 1.
         scores: (n, classes), larger for more likely; NaN and infinity are refused.
         labels: names of the classes.
-        multilabel: whether a clip may have any number of labels.
-        threshold: multi-label, from which score on a label counts as predicted. Ranking figures (average precision,
-            AUC) do not depend on it.
+        multilabel: True if a clip may have any number of labels.
+        threshold: multi-label, the lowest score of a predicted label. Ranking metrics (average precision, AUC) do not
+            depend on it.
 
     Raises:
-        SettingsError: arrays that do not fit each other, no clips, or scores that are not finite.
+        SettingsError: the shapes do not match, there are no clips, or scores are not finite.
     """
     true, values = _check(targets, scores, labels, multilabel)
     if multilabel:
@@ -190,7 +189,7 @@ def classification_metrics(
 
 
 def d_prime(auc: float) -> float:
-    """The distance of two normal distributions of unit variance whose ROC curve has this area beneath it.
+    """Return the distance of two normal distributions of unit variance whose ROC curve has a given area.
 
     Args:
         auc: from 0 to 1; 0.5 gives 0, 1 gives infinity, NaN gives NaN.
@@ -266,7 +265,7 @@ def _reliability(
     if multilabel:
         score, right = scores.ravel(), true.ravel()
     else:
-        score, right = scores[predicted], true[predicted]  # one of each row, in the order of rows
+        score, right = scores[predicted], true[predicted]  # one score of each row, in the order of rows
     edges = np.linspace(0, 1, BINS + 1)
     bins = np.clip(np.searchsorted(edges, score, side="left") - 1, 0, BINS - 1)
     count = np.bincount(bins, minlength=BINS)

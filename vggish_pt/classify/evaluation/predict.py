@@ -1,4 +1,4 @@
-"""Many inputs through a classifier: what the commands ``predict``, ``evaluate`` and ``stream`` share."""
+"""Predictions for many clips with a classifier of any kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vggish_pt.audio.clip import Clip
-    from vggish_pt.classify.model import Prediction
+    from vggish_pt.classify.prediction import Prediction
     from vggish_pt.errors import VGGishError
     from vggish_pt.inference.embeddings import Embeddings
     from vggish_pt.inference.settings import EmbedSettings
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Classifier(Protocol):
-    """Something on top of VGGish that gives scores: :class:`~vggish_pt.classify.VGGishClassifier`, for one."""
+    """Interface of classifiers on top of VGGish, such as :class:`~vggish_pt.classify.VGGishClassifier`."""
 
     @property
     def labels(self) -> list[str]:
@@ -32,35 +32,35 @@ class Classifier(Protocol):
 
     @property
     def multilabel(self) -> bool:
-        """Whether a clip may have any number of labels."""
+        """True if a clip may have any number of labels."""
 
     @property
     def backbone(self) -> VGGish:
-        """The network below."""
+        """Network that computes the features."""
 
     def embed_settings(self, **settings: Any) -> EmbedSettings:
-        """How the backbone must embed; ``settings`` where they shall differ from those of training."""
+        """Return the settings of the backbone's embedding: those of training, replaced by ``settings``."""
 
     def reduce(self, values: Tensor) -> Tensor:
-        """What :meth:`prediction` needs of the features of some windows: (n, ...) → (n, ...)."""
+        """Reduce the (n, ...) features of windows to the (n, ...) values that :meth:`prediction` needs."""
 
     def prediction(self, result: Embeddings | VGGishError) -> Prediction | VGGishError:
-        """The reduced windows of a source → scores; an error is passed on."""
+        """Compute scores from the reduced windows of a source; an error is returned unchanged."""
 
 
 def load_classifier(
     name_or_path: str | os.PathLike[str], *, device: str | torch.device | None = None, **place: Any
 ) -> Classifier:
-    """Loads a classifier of any kind.
+    """Load a classifier of any kind.
 
     Args:
         name_or_path: a run folder, a Hub repository "user/name", or a folder that ``vggish-pt probe --out`` wrote.
-        device: where to put it; None for the CPU.
-        place: of a Hub repository, as :meth:`~vggish_pt.classify.VGGishClassifier.from_pretrained` takes it.
+        device: device of the network; None for the CPU.
+        place: options for a Hub repository, as in :meth:`~vggish_pt.classify.VGGishClassifier.from_pretrained`.
 
     Raises:
-        WeightsError: no such classifier, or one that is damaged or of a newer version.
-        DownloadError: it cannot be downloaded.
+        WeightsError: the classifier does not exist, is damaged, or was written by a newer version.
+        DownloadError: the download failed.
     """
     from vggish_pt.classify.model import VGGishClassifier
     from vggish_pt.classify.probe.classifier import ProbeClassifier, is_probe
@@ -73,23 +73,22 @@ def load_classifier(
 def predict_clips(
     classifier: Classifier, items: Iterable[Clip], *, workers: int = 1, **settings: Any
 ) -> Generator[tuple[Clip, Prediction | VGGishError]]:
-    """Scores of the inputs of a data set, in order; closing the iterator early stops its threads.
+    """Yield the prediction of each clip in order. Closing the iterator early stops its threads.
 
-    Memory holds scores of windows, not their features, so long files do not swell it.
+    Memory use does not grow with the length of files, since only the scores of windows are stored, not their features.
 
     Args:
         classifier: the classifier.
-        items: any iterable; it is read as far ahead as needed to fill batches.
+        items: any iterable of clips; it is read only as far ahead as needed to fill batches.
         workers: threads that decode ahead; 0 for none.
         settings: as in :meth:`~vggish_pt.classify.VGGishClassifier.predict`.
 
     Yields:
-        Each input with its prediction, or the error that says why there is none. Times are seconds in the file, also
-        where the item is a part of it.
+        Each clip with its prediction or its error. Times are seconds in the file, also if the clip is a segment of it.
 
     Raises:
-        SettingsError: a setting outside what it may be.
-        CheckpointError: scores that are not finite, as of damaged weights.
+        SettingsError: an invalid setting.
+        CheckpointError: scores are not finite, since the weights are damaged.
     """
     from vggish_pt.inference.pipeline import embed_clips
 
@@ -105,10 +104,10 @@ def predict_clips(
 
 
 def checked(result: Prediction | VGGishError) -> Prediction | VGGishError:
-    """What it was given, if scores are finite.
+    """Return a prediction, after checking that its scores are finite, or an error unchanged.
 
     Raises:
-        CheckpointError: they are not. Sound is checked before, so the weights must be damaged.
+        CheckpointError: scores are not finite. Audio is checked when it is read, so the weights must be damaged.
     """
     if not isinstance(result, Exception) and not result.window_scores.isfinite().all():
         raise CheckpointError(
@@ -121,12 +120,12 @@ def checked(result: Prediction | VGGishError) -> Prediction | VGGishError:
 def prediction_events(
     prediction: Prediction, *, multilabel: bool, settings: EventSettings | None = None
 ) -> list[SoundEvent]:
-    """The events of a prediction; none beyond the sound's end.
+    """Return the events of a prediction, none of which exceeds the end of the sound.
 
     Args:
         prediction: from :meth:`~vggish_pt.classify.VGGishClassifier.predict`.
-        multilabel: whether events of different labels may overlap.
-        settings: None for the defaults.
+        multilabel: True allows events of different labels to overlap.
+        settings: rules for events; None for the defaults.
     """
     return find_events(
         prediction.window_scores.numpy(),
@@ -140,5 +139,5 @@ def prediction_events(
 
 
 def end_of_sound(prediction: Prediction) -> float | None:
-    """Seconds in the file at which the sound ends; None if that is not known."""
+    """Return the end of the sound in seconds of the file; None if it is not known."""
     return float(prediction.start[0]) + prediction.duration if prediction.duration else None

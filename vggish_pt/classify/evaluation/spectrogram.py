@@ -1,4 +1,4 @@
-"""A log-mel spectrogram for a picture: of any length, in memory for a picture's columns."""
+"""Log-mel spectrograms for figures: of sound of any length, with memory for the figure's columns only."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _SECONDS = c.FRAME_HOP / c.SAMPLE_RATE
 
 @dataclass(frozen=True)
 class Spectrogram:
-    """A spectrogram.
+    """Spectrogram of a source.
 
     Attributes:
         values: (columns, 64) float32 log-mel, each column a mean over frames.
-        start: seconds in the file at which it begins.
-        end: seconds at which it ends.
+        start: start in seconds of the file.
+        end: end in seconds of the file.
     """
 
     values: NDArray[np.float32]
@@ -46,15 +46,15 @@ def spectrogram(
     end: float | None = None,
     allow_truncated: bool = False,
 ) -> Spectrogram:
-    """The log-mel spectrogram of a source in at most 2,000 columns.
+    """Compute the log-mel spectrogram of a source in at most 2,000 columns.
 
     Args:
-        frontend: computes the frames.
-        source: as of :func:`vggish_pt.audio.open_audio`.
+        frontend: front end that computes the frames.
+        source: as in :func:`vggish_pt.audio.open_audio`.
         sample_rate: hertz, for arrays.
-        start: seconds at which the part to draw begins; None for the beginning.
-        end: seconds at which it ends; None for the end.
-        allow_truncated: whether to take what a truncated file still holds.
+        start: start of the segment in seconds; None for the beginning of the source.
+        end: end of the segment in seconds; None for the end of the source.
+        allow_truncated: True uses the readable beginning of a truncated file.
 
     Raises:
         AudioError: audio that is missing, empty, damaged or non-finite.
@@ -62,11 +62,11 @@ def spectrogram(
     from vggish_pt.nn.streaming import StreamingLogMel
 
     with open_audio(source, sample_rate, allow_truncated=allow_truncated, start=start, end=end) as audio:
-        # Windows that follow each other without a gap or overlap are the frames of the whole.
+        # Windows without gaps or overlaps hold each frame once.
         stream = StreamingLogMel(frontend, c.EXAMPLE_FRAMES * _SECONDS, "tail", "cpu")
         columns = _Columns()
-        for piece in waveform_chunks(audio):
-            columns.add(stream.push(piece).reshape(-1, c.MEL_BANDS).numpy())
+        for chunk in waveform_chunks(audio):
+            columns.add(stream.push(chunk).reshape(-1, c.MEL_BANDS).numpy())
         columns.add(stream.flush().reshape(-1, c.MEL_BANDS).numpy())
         seconds = audio.decoded / audio.sample_rate
     first = start or 0.0
@@ -75,7 +75,7 @@ def spectrogram(
 
 
 class _Columns:
-    """Means of neighbouring frames, twice as many in each whenever there get too many."""
+    """Means over neighbouring frames. When there are too many columns, each two are replaced by their mean."""
 
     def __init__(self) -> None:
         self._frames = 1
@@ -95,7 +95,7 @@ class _Columns:
             self._frames *= 2
 
     def values(self, frames: int) -> NDArray[np.float32]:
-        """The columns of so many frames; what came after them was padding."""
+        """Return the columns of the first ``frames`` frames; later frames are padding."""
         columns = self._columns
         if len(self._rest):
             columns = np.concatenate([columns, self._rest.mean(axis=0, keepdims=True)])

@@ -1,7 +1,7 @@
-"""Predictions as CSV or JSON: of files, of windows, or as events.
+"""Tables of predictions as CSV or JSON: scores of files, scores of windows, or events.
 
-Cells are data and are written as they are: a label that begins with "=" stays so. Open tables of labels that you do
-not trust as text, not as formulas.
+Cells are written unchanged, also a label that begins with "=". Import tables with labels that you do not trust into a
+spreadsheet as text, not as formulas.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from vggish_pt.utils.text import path_text
 from vggish_pt.version import __version__
 
 if TYPE_CHECKING:
-    from vggish_pt.classify.model import Prediction
+    from vggish_pt.classify.prediction import Prediction
 
 View = Literal["files", "windows", "events"]
-"""``files``: scores of each file. ``windows``: scores of each window. ``events``: stretches of time with one label."""
+"""``files``: scores of each file. ``windows``: scores of each window. ``events``: intervals with one label."""
 
 ENDINGS = (".csv", ".json")
 DEFAULT_TOP = 3
@@ -38,19 +38,19 @@ DEFAULT_TOP = 3
 
 @dataclass(frozen=True)
 class TableSettings:
-    """What a table says.
+    """Contents of a table.
 
     Attributes:
         labels: names of the classes.
-        multilabel: whether events of different labels may overlap.
-        view: what a row is; see :data:`View`.
-        top: how many labels of the highest scores are named for each file or window; 0 for all.
-        events: what counts as an event.
-        segments: whether inputs may be parts of files; rows then say which.
-        facts: what a JSON file says about how it was made; JSON types.
+        multilabel: True allows events of different labels to overlap.
+        view: content of a row; see :data:`View`.
+        top: number of labels with the highest scores for each file or window; 0 for all.
+        events: rules for events.
+        segments: True adds the start and end of inputs that are segments of files.
+        facts: entries for the head of a JSON file; JSON types.
 
     Raises:
-        SettingsError: a value outside what it may be.
+        SettingsError: an invalid value.
     """
 
     labels: Sequence[str]
@@ -69,17 +69,17 @@ class TableSettings:
 
 
 class Table(Protocol):
-    """A table that is being written."""
+    """Table that is being written."""
 
     def add(self, item: Clip, prediction: Prediction) -> None:
-        """Adds what is known of an input."""
+        """Add the prediction of an input."""
 
 
 def check_ending(path: Path) -> str:
-    """The ending of a table's name.
+    """Return the ending of a table's name.
 
     Raises:
-        SettingsError: it is neither .csv nor .json.
+        SettingsError: the ending is neither .csv nor .json.
     """
     if path.suffix.lower() not in ENDINGS:
         raise SettingsError(f"{path}: predictions are written to a file that ends in {' or '.join(ENDINGS)}")
@@ -88,20 +88,20 @@ def check_ending(path: Path) -> str:
 
 @contextlib.contextmanager
 def open_table(path: Path, settings: TableSettings, *, overwrite: bool = False) -> Iterator[Table]:
-    """A table to write, which gets its name when the block ends without an error, and else vanishes.
+    """Open a table for writing. The file appears when the block ends; if the block raises, no file is written.
 
     Args:
-        path: ends in .csv or .json.
-        settings: what it says.
-        overwrite: whether to replace a file that is there.
+        path: the file, which ends in .csv or .json.
+        settings: contents of the table.
+        overwrite: True replaces an existing file.
 
     Raises:
-        SettingsError: another ending.
-        OutputError: it exists already, or cannot be written.
+        SettingsError: the path has another ending.
+        OutputError: the file exists already, or cannot be written.
     """
     ending = check_ending(path)
     with whole_file(path, overwrite=overwrite) as raw:
-        # Text that has no UTF-8 appears escaped, in JSON as JSON does it.
+        # Surrogates, which UTF-8 cannot encode, are escaped.
         text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", newline="")
         try:
             table = _Csv(text, settings) if ending == ".csv" else _Json(text, settings)
@@ -113,18 +113,18 @@ def open_table(path: Path, settings: TableSettings, *, overwrite: bool = False) 
 
 
 def top_labels(scores: NDArray[np.float32], labels: Sequence[str], top: int) -> list[tuple[str, float]]:
-    """The labels of the highest scores, highest first, equal ones in the order of the labels; ``top=0`` for all."""
+    """Return the labels with the highest scores, highest first, ties in the order of labels; ``top=0`` for all."""
     order = np.argsort(-scores, kind="stable")[: top or None]
     return [(labels[place], short(scores[place])) for place in order]
 
 
 def short(score: np.float32) -> float:
-    """The shortest digits that give the same float32 again."""
+    """Return the float with the fewest digits that rounds to the same float32."""
     return float(str(np.float32(score)))
 
 
 def seconds(value: float) -> float:
-    """A time, to a tenth of a millisecond."""
+    """Round a time to a tenth of a millisecond."""
     return round(float(value), 4)
 
 
@@ -132,13 +132,13 @@ class _Csv:
     def __init__(self, file: IO[str], settings: TableSettings) -> None:
         self._settings = settings
         self._table = csv.writer(file)
-        what = {
+        columns = {
             "files": ["rank", "label", "score"],
             "windows": ["window", "start", "end", "rank", "label", "score"],
             "events": ["onset", "offset", "label", "score", "peak"],
         }[settings.view]
-        part = ["segment_start", "segment_end"] if settings.segments else []
-        self._table.writerow(["path", *part, *what])
+        segment = ["segment_start", "segment_end"] if settings.segments else []
+        self._table.writerow(["path", *segment, *columns])
 
     def add(self, item: Clip, prediction: Prediction) -> None:
         settings = self._settings

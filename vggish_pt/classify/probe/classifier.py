@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from vggish_pt import constants as c
-from vggish_pt.classify.model import Prediction
+from vggish_pt.classify.prediction import Prediction
 from vggish_pt.classify.probe.estimators import class_scores, gives_probabilities
 from vggish_pt.classify.probe.folder import CONFIG_NAME, load_probe
 from vggish_pt.errors import AudioError, SettingsError, VGGishError

@@ -30,6 +30,9 @@ from .evaluation.predict import Classifier as Classifier
 from .evaluation.predict import load_classifier as load_classifier
 from .evaluation.predict import predict_clips as predict_clips
 from .evaluation.predict import prediction_events as prediction_events
+from .evaluation.predict_file import FilePredictions as FilePredictions
+from .evaluation.predict_file import PredictWatcher as PredictWatcher
+from .evaluation.predict_file import predict_to_file as predict_to_file
 from .heads import Head as Head
 from .model import VGGishClassifier as VGGishClassifier
 from .prediction import Prediction as Prediction

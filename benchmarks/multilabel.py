@@ -25,7 +25,7 @@ from common import print_machine, print_table
 
 from vggish_pt.classify.config import HeadConfig
 from vggish_pt.classify.data.labelled import LabelledSet, read_labelled
-from vggish_pt.classify.evaluation.evaluate import Evaluation, choose, evaluate
+from vggish_pt.classify.evaluation.evaluate import Evaluation, evaluate, select_clips
 from vggish_pt.classify.evaluation.events import EventSettings
 from vggish_pt.classify.evaluation.predict import Classifier, load_classifier, predict_clips, prediction_events
 from vggish_pt.classify.training.settings import AugmentSettings, RunOptions, TrainSettings
@@ -175,8 +175,8 @@ ARMS = {
 def measure(arm: str, data: LabelledSet, out: Path, seed: int, device: str) -> tuple[Evaluation, Classifier, float]:
     start = time.perf_counter()
     train(
-        choose(data, split="train").examples,
-        choose(data, split="validation").examples,
+        select_clips(data, split="train").examples,
+        select_clips(data, split="validation").examples,
         data.labels,
         out,
         replace(ARMS[arm], seed=seed),
@@ -185,7 +185,7 @@ def measure(arm: str, data: LabelledSet, out: Path, seed: int, device: str) -> t
     )
     seconds = time.perf_counter() - start
     classifier = load_classifier(out, device=None if device in ("auto", "cpu") else device)
-    return evaluate(classifier, choose(data, split="test")), classifier, seconds
+    return evaluate(classifier, select_clips(data, split="test")), classifier, seconds
 
 
 def main() -> None:
@@ -209,7 +209,7 @@ def main() -> None:
                 out = folder / f"run {list(ARMS).index(arm)} {seed}"
                 result, classifier, seconds = measure(arm, data, out, seed, args.device)
                 found.append(result.metrics)
-                events.append(segment_f1(classifier, choose(data, split="test"), truth))
+                events.append(segment_f1(classifier, select_clips(data, split="test"), truth))
                 times.append(seconds)
                 print(json.dumps({"arm": arm, "seed": seed, "mAP": found[-1].mean_average_precision}), flush=True)
             names = ("mean_average_precision", "auc", "d_prime", "macro_f1", "accuracy")

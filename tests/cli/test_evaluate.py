@@ -182,4 +182,4 @@ def test_data_that_is_none(warm_cli, run_folder, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "m.csv").write_text("path,label\nx.wav,tone\n")
     result = warm_cli("evaluate", run_folder, "m.csv", "--out", "file/found")
-    assert (result.returncode, "cannot be made" in result.stderr) == (1, True)
+    assert (result.returncode, "cannot be created" in result.stderr) == (1, True)

@@ -13,6 +13,8 @@ from .data.splits import hold_out as hold_out
 from .data.splits import scheme as scheme
 from .evaluation.evaluate import Evaluation as Evaluation
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.evaluate import select_clips as select_clips
+from .evaluation.evaluate import with_recorded_split as with_recorded_split
 from .evaluation.evaluate import write_evaluation as write_evaluation
 from .evaluation.events import EventSettings as EventSettings
 from .evaluation.events import SoundEvent as SoundEvent
@@ -38,6 +40,7 @@ from .model import VGGishClassifier as VGGishClassifier
 from .prediction import Prediction as Prediction
 from .probe.features import FeatureExtractor as FeatureExtractor
 from .probe.features import FeatureSettings as FeatureSettings
+from .probe.features import feature_grid as feature_grid
 from .probe.folder import Probe as Probe
 from .probe.folder import ProbePrediction as ProbePrediction
 from .probe.folder import load_probe as load_probe
@@ -45,6 +48,7 @@ from .probe.folder import save_probe as save_probe
 from .probe.results import ProbeProgress as ProbeProgress
 from .probe.results import ProbeResult as ProbeResult
 from .probe.results import ProbeRow as ProbeRow
+from .probe.table import write_probe as write_probe
 from .training.memory import keep_freed_memory as keep_freed_memory
 from .training.progress import TrainingProgress as TrainingProgress
 from .training.settings import AugmentSettings as AugmentSettings

@@ -1,4 +1,4 @@
-"""``vggish-pt evaluate``: how good a classifier is on labelled sounds."""
+"""``vggish-pt evaluate``: metrics of a classifier on labelled sounds."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Only clips of this split: by the manifest's column split, else as they were divided in training.",
+            help="Evaluate this split only: of the manifest's column split, or else of the training.",
             metavar="train|validation|test",
         ),
     ] = None,
-    fold: Annotated[str | None, typer.Option(help="Only clips of this fold.", metavar="FOLD")] = None,
+    fold: Annotated[str | None, typer.Option(help="Evaluate this fold only.", metavar="FOLD")] = None,
     fold_from: FoldFrom = None,
     ignore_unknown_labels: Annotated[
         bool,
@@ -54,7 +54,7 @@ def evaluate(
     skip_unreadable: SkipUnreadable = False,
     threshold: Annotated[
         float,
-        typer.Option(help="If a clip may have several labels: the score at which one counts.", metavar="SCORE"),
+        typer.Option(help="Multi-label: lowest score of a predicted label.", metavar="SCORE"),
     ] = 0.5,
     device: Device = "auto",
     batch_size: BatchSize = None,
@@ -62,7 +62,7 @@ def evaluate(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a classifier on labelled sounds: a table with a row for each class, and the figures of the whole.
+    """Evaluate a classifier on labelled sounds: metrics of each class, and over all classes.
 
     Example: vggish-pt evaluate my_run test_sounds --out evaluation
     """
@@ -85,7 +85,7 @@ def evaluate(
 
     folder = hub.resolve(run)
     clips = evaluation.with_recorded_split(read_labelled(data, fold_from=fold_from), folder)
-    clips = evaluation.choose(clips, split=split, fold=fold)  # type: ignore[arg-type]
+    clips = evaluation.select_clips(clips, split=split, fold=fold)  # type: ignore[arg-type]
     if out is not None:
         evaluation.check_folder(out, overwrite=overwrite)
 
@@ -94,21 +94,21 @@ def evaluate(
 
     classifier = load_classifier(folder, device=choose_device(device))
     with Progress(enabled=not quiet) as progress:
-        learned = sum(example.split == "train" for example in clips.examples)
-        if learned and split != "train":
+        seen = sum(example.split == "train" for example in clips.examples)
+        if seen and split != "train":
             progress.note(
-                f"note: the classifier was trained on {learned} of these {len(clips)} clips, so the figures flatter "
-                "it; clips that it has not seen: --split test, or --split validation"
+                f"note: the classifier was trained on {seen} of these {len(clips)} clips, so the metrics are too high; "
+                "evaluate it on clips that it has not seen: --split test, or --split validation"
             )
         progress.begin(len(clips), Counts())
 
-        def watch(done: float | Failure) -> None:
-            if isinstance(done, Failure):
-                progress.watch(done)
+        def watch(outcome: float | Failure) -> None:
+            if isinstance(outcome, Failure):
+                progress.watch(outcome)
             else:
-                progress.advance(done)
+                progress.advance(outcome)
 
-        found = evaluation.evaluate(
+        result = evaluation.evaluate(
             classifier,
             clips,
             ignore_unknown_labels=ignore_unknown_labels,
@@ -118,16 +118,16 @@ def evaluate(
             watch=watch,
             **({} if batch_size is None else {"batch_size": batch_size}),
         )
-        if found.ignored:
-            progress.note(f"{found.ignored} clips left out, as the classifier knows none of their labels")
-        progress.finish(f"{found.metrics.examples} clips")
-    _print(found.metrics)
+        if result.ignored:
+            progress.note(f"{result.ignored} clips left out, as the classifier knows none of their labels")
+        progress.finish(f"{result.metrics.examples} clips")
+    _print(result.metrics)
     if out is not None:
         facts = {"classifier": run, "data": clips.name, "split": split, "fold": fold}
-        for path in evaluation.write_evaluation(out, found, facts=facts):
+        for path in evaluation.write_evaluation(out, result, facts=facts):
             typer.echo(path)
-    if found.failures:
-        typer.echo(f"vggish-pt: {len(found.failures)} clips could not be read and were left out", err=True)
+    if result.failures:
+        typer.echo(f"vggish-pt: {len(result.failures)} clips could not be read and were left out", err=True)
         raise typer.Exit(3)
 
 

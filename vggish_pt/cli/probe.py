@@ -7,7 +7,7 @@ import sys
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,7 +31,6 @@ from vggish_pt.utils.text import one_line
 
 if TYPE_CHECKING:
     from vggish_pt.classify.probe import ProbeProgress, ProbeResult
-    from vggish_pt.classify.probe.features import FeatureSettings
 
 
 def probe(
@@ -46,19 +45,19 @@ def probe(
     layer: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where to read the network: embedding (the default), conv1 to conv4, fc1, fc2, fused, or a fusion "
-            "like fused:conv2+conv4. Can be repeated.",
+            help="Layer of the network: conv1 to conv4, fc1, fc2, embedding, fused, or a fusion like "
+            "fused:conv2+conv4. Repeatable. Default: embedding.",
             metavar="NAME",
         ),
     ] = None,
     pooling: Annotated[
         str,
-        typer.Option(help="How a sound's windows become one vector: mean, max or mean+std.", metavar="NAME"),
+        typer.Option(help="Reduction of a clip's windows to one vector: mean, max or mean+std.", metavar="NAME"),
     ] = "mean",
     classifier: Annotated[
         list[str] | None,
         typer.Option(
-            help="logistic (the default), svm, forest, knn, or all. Can be repeated.",
+            help="logistic, svm, forest, knn, or all. Repeatable. Default: logistic.",
             metavar="NAME",
         ),
     ] = None,
@@ -66,20 +65,20 @@ def probe(
         bool,
         typer.Option(
             "--compare",
-            help="Beside them, librosa's log-mel, MFCC and constant-Q spectra (mean and deviation over time), and "
+            help="Add baselines: librosa's log-mel, MFCC and constant-Q spectra (mean and deviation over time), and "
             "VGGish with random weights.",
         ),
     ] = False,
     folds: Annotated[
         int | None,
-        typer.Option(help="Rounds of cross-validation, where the data give no folds; 5 if left out.", metavar="N"),
+        typer.Option(help="Number of folds, if the data give none. Default: 5.", metavar="N"),
     ] = None,
     fold_from: FoldFrom = None,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Fit the best row to all sounds and save it in this folder, with the table and a confusion matrix.",
+            help="Fit the best row to all clips and save it in this folder, with the table and a confusion matrix.",
             metavar="FOLDER",
         ),
     ] = None,
@@ -94,29 +93,30 @@ def probe(
     device: Device = "auto",
     workers: Annotated[
         int,
-        typer.Option(help="Threads that decode files ahead, and of forests; changes speed only.", min=0, max=256),
+        typer.Option(help="Threads for decoding and for forests; changes speed only.", min=0, max=256),
     ] = 1,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Cross-validate simple classifiers on features of labelled sounds: which features tell the classes apart?
+    """Cross-validate simple classifiers on features of labelled sounds, to find the best features.
 
     Example: vggish-pt probe sounds --weights synthetic --layer embedding --layer fused --compare --out my_probe
     """
     from vggish_pt.classify.probe.estimators import NAMES, check_classifier
+    from vggish_pt.classify.probe.features import feature_grid
     from vggish_pt.inference.devices import check_device_name
 
-    # All that can be wrong is found out before torch loads and before the first file is read.
+    # Arguments are checked before torch is imported and before the first file is read.
     if as_json and as_csv:
-        raise SettingsError("--json and --csv both say how to print the table; use one of them")
+        raise SettingsError("--json and --csv are two formats of the table; use one of them")
     check_device_name(device)
     names = list(NAMES) if classifier and "all" in classifier else classifier or ["logistic"]
     for name in names:
         check_classifier(name)
     settings = {"pooling": pooling, "hop": hop, "pad": pad, "resampler": resampler, "seed": seed}
-    features = _features(weights or ["audioset"], layer or ["embedding"], settings, compare=compare)
+    features = feature_grid(weights or ["audioset"], layer or ["embedding"], compare=compare, **settings)
     if out is not None and all(one.from_seed for one in features):
         raise SettingsError("a probe of random weights cannot be saved; leave --out out, or name other weights too")
     _check_outputs(out, confusion, overwrite=overwrite)
@@ -131,7 +131,7 @@ def probe(
 
     with Display(enabled=not quiet) as display:
         if labelled.passed_over:
-            display.note(f"{labelled.name}: {labelled.passed_over} files whose ending is not one of audio are left out")
+            display.note(f"{labelled.name}: {labelled.passed_over} files without an audio ending are left out")
         result = run_probe(
             labelled,
             features,
@@ -151,26 +151,13 @@ def probe(
     else:
         _print(result)
     if out is not None:
-        probe_table.write_folder(result, out, overwrite=overwrite)
-        assert result.fitted is not None
-        row = result.fitted.row
+        row = probe_table.write_probe(result, out, overwrite=overwrite).row
         display.note(f"saved: {row.features.name}, {row.classifier}, fitted to all {len(result.data)} sounds: {out}")
     if confusion is not None:
         probe_table.write_confusion(result.best, confusion)
     if result.failures:
         typer.echo(f"vggish-pt: {len(result.failures)} files could not be read and were left out", err=True)
         raise typer.Exit(3)
-
-
-def _features(
-    weights: list[str], layers: list[str], settings: dict[str, Any], *, compare: bool
-) -> list[FeatureSettings]:
-    from vggish_pt.classify.probe.baselines import BASELINES
-    from vggish_pt.classify.probe.features import RANDOM, FeatureSettings
-
-    compared = [FeatureSettings(kind, resampler=settings["resampler"]) for kind in BASELINES] if compare else []
-    networks = weights + [RANDOM] * (compare and RANDOM not in weights)
-    return [FeatureSettings(weights=name, layer=each, **settings) for name in networks for each in layers] + compared
 
 
 def _check_outputs(out: Path | None, confusion: Path | None, *, overwrite: bool) -> None:
@@ -197,8 +184,8 @@ def _print(result: ProbeResult) -> None:
         from rich.text import Text
 
         table = Table(caption=one_line(probe_table.summary(result)), caption_justify="left")
-        for place, name in enumerate(probe_table.header(result)):
-            table.add_column(name, justify="left" if place in (0, 2) else "right")
+        for column, name in enumerate(probe_table.header(result)):
+            table.add_column(name, justify="left" if column in (0, 2) else "right")
         for row in result.rows:
             texts = [Text(one_line(cell)) for cell in probe_table.cells(result, row)]
             table.add_row(*texts, style="bold" if row is result.best else "")

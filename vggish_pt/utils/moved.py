@@ -22,7 +22,7 @@ class _Address(NamedTuple):
 # Each without "vggish_pt.": old module: the address to use instead, the modules that hold its names, new names.
 MOVED = {
     "classify.classifiers": _Address("classify.probe.estimators", ["classify.probe.estimators"]),
-    "classify.evaluate": _Address("classify", ["classify.evaluation.evaluate"]),
+    "classify.evaluate": _Address("classify", ["classify.evaluation.evaluate"], {"choose": "select_clips"}),
     "classify.events": _Address("classify", ["classify.evaluation.events"], {"Event": "SoundEvent"}),
     "classify.features": _Address("classify", ["classify.probe.features"]),
     "classify.metrics": _Address("classify", ["classify.evaluation.metrics"]),

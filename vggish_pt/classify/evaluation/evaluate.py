@@ -55,7 +55,7 @@ class Evaluation:
     ignored: int = 0
 
 
-def choose(data: LabelledSet, *, split: SplitName | None = None, fold: str | None = None) -> LabelledSet:
+def select_clips(data: LabelledSet, *, split: SplitName | None = None, fold: str | None = None) -> LabelledSet:
     """Select the clips of a split or fold.
 
     Args:

@@ -105,6 +105,28 @@ class FeatureSettings:
         return cls(**values)
 
 
+def feature_grid(
+    weights: Sequence[str], layers: Sequence[str] = ("embedding",), *, compare: bool = False, **settings: Any
+) -> list[FeatureSettings]:
+    """Return feature settings for each pair of weights and layers.
+
+    Args:
+        weights: names, model folders or Hub repositories.
+        layers: layers of the network.
+        compare: True adds VGGish with random weights for each layer, and all baselines.
+        settings: other fields of :class:`FeatureSettings`.
+
+    Raises:
+        SettingsError: an invalid value.
+    """
+    networks = [*weights, RANDOM] if compare and RANDOM not in weights else weights
+    grid = [FeatureSettings(weights=name, layer=layer, **settings) for name in networks for layer in layers]
+    if compare:
+        resampler = {"resampler": settings["resampler"]} if "resampler" in settings else {}
+        grid += [FeatureSettings(kind, **resampler) for kind in BASELINES]
+    return grid
+
+
 class FeatureExtractor:
     """Extractor of feature vectors.
 

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from vggish_pt.classify.probe.folder import CONFIG_NAME, save_probe
-from vggish_pt.classify.probe.results import ProbeResult, ProbeRow
+from vggish_pt.classify.probe.results import Fitted, ProbeResult, ProbeRow
 from vggish_pt.errors import OutputError, SettingsError
 from vggish_pt.utils.json_file import write_object, write_text
 
@@ -64,7 +64,7 @@ def csv_text(result: ProbeResult) -> str:
 
 
 def check_folder(folder: Path, *, overwrite: bool = False) -> None:
-    """Check that :func:`write_folder` can write a folder.
+    """Check that :func:`write_probe` can write a folder.
 
     Raises:
         OutputError: the folder is not empty and may not be replaced, or it is a file.
@@ -78,13 +78,16 @@ def check_folder(folder: Path, *, overwrite: bool = False) -> None:
             raise OutputError(f"{folder}: holds something else than a probe; choose another folder")
 
 
-def write_folder(result: ProbeResult, folder: Path, *, overwrite: bool = False) -> None:
+def write_probe(result: ProbeResult, folder: Path, *, overwrite: bool = False) -> Fitted:
     """Write the table (``results.csv``, ``results.json``), the best row's confusion matrix and the saved probe.
 
     Args:
         result: a result whose ``fitted`` is not None.
         folder: the folder, created if missing.
         overwrite: True allows to replace a probe in the folder.
+
+    Returns:
+        The probe that was saved.
 
     Raises:
         SettingsError: no row can be saved.
@@ -98,6 +101,7 @@ def write_folder(result: ProbeResult, folder: Path, *, overwrite: bool = False) 
     write_object(folder / RESULTS_NAME, result.to_dict())
     write_text(folder / TABLE_NAME, csv_text(result))
     write_confusion(result.fitted.row, folder / CONFUSION_NAME)
+    return result.fitted
 
 
 def write_confusion(row: ProbeRow, path: Path) -> None:

@@ -18,8 +18,8 @@ from vggish_pt.classify import FeatureSettings, load_probe, read_labelled, save_
 from vggish_pt.classify.probe import probe
 from vggish_pt.classify.probe.baselines import clip_statistics
 from vggish_pt.classify.probe.estimators import NAMES, class_scores, fit, make_classifier
-from vggish_pt.classify.probe.features import FeatureExtractor, load_model
-from vggish_pt.classify.probe.table import csv_text, plain
+from vggish_pt.classify.probe.features import FeatureExtractor, feature_grid, load_model
+from vggish_pt.classify.probe.table import csv_text, plain, write_probe
 from vggish_pt.errors import AudioError, CheckpointError, OutputError, SettingsError, WeightsError
 from vggish_pt.inference.pooling import pool_windows
 
@@ -416,3 +416,22 @@ def test_where_no_folder_can_be(result, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         save_probe(result.fitted, tmp_path / "file" / "probe")
+
+
+def test_a_grid_of_features():
+    grid = feature_grid(["a", "random"], ["conv4", "embedding"], pooling="max")
+    assert [(one.weights, one.layer, one.pooling) for one in grid] == [
+        (weights, layer, "max") for weights in ("a", "random") for layer in ("conv4", "embedding")
+    ]
+    compared = feature_grid(["a"], compare=True, resampler="torchaudio", pooling="max")
+    assert [(one.kind, one.weights) for one in compared[:2]] == [("vggish", "a"), ("vggish", "random")]
+    assert [(one.kind, one.resampler, one.pooling) for one in compared[2:]] == [
+        (kind, "torchaudio", "mean") for kind in ("log-mel", "mfcc", "cqt")
+    ]
+
+
+def test_only_probes_of_known_weights_are_written(data, tmp_path):
+    result = probe(data, [FeatureSettings("log-mel")], keep=False)
+    with pytest.raises(SettingsError, match="no row of this result can be saved"):
+        write_probe(result, tmp_path / "probe")
+    assert not (tmp_path / "probe").exists()

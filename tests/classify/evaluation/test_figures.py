@@ -72,7 +72,7 @@ def test_reliability_diagram(tmp_path, multilabel):
     assert len(figure.get_axes()[0].patches) == 15
     assert f"{metrics.reliability.error:.3f}" in figure.get_axes()[0].get_title()
     save(figure, tmp_path / "reliability.png")
-    with pytest.raises(ValueError, match="no probabilities"):
+    with pytest.raises(ValueError, match="not probabilities"):
         pictures.reliability_diagram(classification_metrics([0], [[5.0, -1.0]], ("a", "b")))
 
 

@@ -41,7 +41,7 @@ class Watcher:
 
 def test_a_table_and_its_summary(run_folder, sound, tmp_path):
     (tmp_path / "bad.wav").write_bytes(b"no sound")
-    names = [str(sound), str(tmp_path / "bad.wav"), str(tmp_path / "missing.wav")]
+    names = [str(sound), str(tmp_path / "bad.wav"), str(tmp_path / "no*.wav")]
     watcher = Watcher()
     summary = predict_to_file(run_folder, names, tmp_path / "x.csv", top=1, watcher=watcher, device="cpu")
     assert (summary.files, [failure.path for failure in summary.failures]) == (1, [names[2], names[1]])
@@ -57,7 +57,7 @@ def test_events_with_settings_of_the_prediction(run_folder, sound, tmp_path):
     options = {"view": "events", "events": EventSettings(threshold=0.0), "hop": 0.24}
     assert predict_to_file(run_folder, [str(sound)], str(tmp_path / "x.json"), **options).files == 1
     (file,) = json.loads((tmp_path / "x.json").read_text())["files"]
-    assert file["events"] and file["events"][-1]["offset"] == 2.0
+    assert file["events"] and file["events"][-1]["offset"] == 1.935  # the end of the last of five windows
 
 
 def test_nothing_is_written_when_every_input_fails(run_folder, tmp_path):

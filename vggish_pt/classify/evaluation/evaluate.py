@@ -148,7 +148,6 @@ def evaluate(
     from vggish_pt.dataset.outcomes import failure
 
     examples = _known(classifier, data, ignore_unknown_labels)
-    columns = {label: column for column, label in enumerate(classifier.labels)}
     scored: list[Example] = []
     scores: list[NDArray[np.float32]] = []
     failures: list[Failure] = []
@@ -172,9 +171,7 @@ def evaluate(
         raise AudioError(f"{data.name}: {len(failures)} of {len(examples)} clips cannot be read; {advice}")
     if not scored:
         raise AudioError(f"{data.name}: none of its {len(examples)} clips can be read")
-    targets = np.zeros((len(scored), len(columns)), dtype=np.bool_)
-    for row, example in enumerate(scored):
-        targets[row, [columns[label] for label in example.labels]] = True
+    targets = replace(data, examples=tuple(scored), labels=classifier.labels).targets().astype(np.bool_)
     stacked = np.stack(scores)
     metrics = classification_metrics(
         targets, stacked, classifier.labels, multilabel=classifier.multilabel, threshold=threshold

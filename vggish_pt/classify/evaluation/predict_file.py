@@ -104,10 +104,7 @@ def predict_to_file(
     from vggish_pt.inference.devices import choose_device
 
     out, watcher, events = Path(out), watcher or _NoWatcher(), events or EventSettings()
-    check_ending(out)
-    check_file(out, overwrite=overwrite)
-    check_device_name(device)
-    EmbedSettings(**settings)
+    _check_request(out, overwrite, device, settings)
     table_settings = TableSettings((), view=view, top=top, events=events, facts={"classifier": os.fspath(run)})
     run_folder = hub.resolve(run)
     clips = find_clips(list(inputs))
@@ -119,11 +116,8 @@ def predict_to_file(
     files = 0
     if len(clips):
         classifier = load_classifier(run_folder, device=choose_device(device))
-        draw = None
-        if figures is not None:
-            require("matplotlib", "plotting")
-            folder = FigureFolder(Path(figures), overwrite=overwrite)
-            draw = _Timelines(folder, classifier, events, settings.get("allow_truncated", False))
+        figure_folder = None if figures is None else _figure_folder(Path(figures), overwrite)
+        draw = _Timelines(figure_folder, classifier, events, settings.get("allow_truncated", False))
         table_settings = replace(
             table_settings, labels=classifier.labels, multilabel=classifier.multilabel, segments=clips.segments
         )
@@ -160,7 +154,7 @@ class _NoWatcher:
 def _fill(
     table: Table,
     results: Iterable[tuple[Clip, Prediction | VGGishError]],
-    draw: _Timelines | None,
+    draw: _Timelines,
     failures: list[Failure],
     watcher: PredictWatcher,
 ) -> int:
@@ -174,8 +168,7 @@ def _fill(
             watcher.watch(failures[-1])
             continue
         table.add(clip, result)
-        if draw is not None:
-            draw(clip, result)
+        draw(clip, result)
         watcher.watch(result)
         files += 1
     if not files:
@@ -183,16 +176,30 @@ def _fill(
     return files
 
 
+def _check_request(out: Path, overwrite: bool, device: str, settings: dict[str, Any]) -> None:
+    check_ending(out)
+    check_file(out, overwrite=overwrite)
+    check_device_name(device)
+    EmbedSettings(**settings)
+
+
+def _figure_folder(folder: Path, overwrite: bool) -> FigureFolder:
+    require("matplotlib", "plotting")
+    return FigureFolder(folder, overwrite=overwrite)
+
+
 @dataclass(frozen=True)
 class _Timelines:
-    """Drawing of a figure of each input into a folder."""
+    """Drawing of a figure of each input into a folder; without a folder, nothing is drawn."""
 
-    folder: FigureFolder
+    folder: FigureFolder | None
     classifier: Classifier
     events: EventSettings
     allow_truncated: bool
 
     def __call__(self, clip: Clip, prediction: Prediction) -> None:
+        if self.folder is None:
+            return
         from vggish_pt.classify.evaluation.figures import timeline
         from vggish_pt.classify.evaluation.spectrogram import spectrogram
         from vggish_pt.utils.figures import save

@@ -65,7 +65,7 @@ def test_without_pyav(tmp_path: Path, name: str) -> None:
     )
     done = run_python(code, str(path))
     label = "MP4 or M4A" if name == "aac.m4a" else "WebM or Matroska"
-    assert done.stdout == f'{path}: {label}, which needs PyAV: pip install "vggish_pt[av]"\n', done.stderr
+    assert done.stdout == f"{path}: {label}, which needs PyAV: pip install av\n", done.stderr
 
 
 @pytest.mark.parametrize("missing", [True, False])
@@ -81,11 +81,13 @@ def test_damage_in_the_middle() -> None:
     content = bytearray(encode_av("aac.aac", 2.0))
     middle = len(content) // 2
     content[middle : middle + 400] = b"\xff" * 400
-    with pytest.raises(AudioError, match=r"cannot be decoded beyond [01]\.\d+ s"):
+    with pytest.raises(AudioError, match=r"cannot be decoded beyond [01]\.\d+ s up to [01]\.\d+ s"):
         decode(bytes(content))
-    with pytest.warns(AudioWarning, match="using what is there"):
+    with pytest.warns(
+        AudioWarning, match=r"beyond [01]\.\d+ s up to [01]\.\d+ s .*using what is there before and behind"
+    ):
         part = decode(bytes(content), allow_truncated=True)
-    assert 0.3 * 96000 < len(part) < 0.7 * 96000
+    assert 0.93 * 96000 < len(part) < 98304
 
 
 def test_nothing_is_fetched_or_followed(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import struct
 import subprocess
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from audio_files import chunk, decode, encode, samples, wav
 
 from vggish_pt.audio.riff import find_data
+from vggish_pt.audio.view import Scanner
 from vggish_pt.errors import AudioError, AudioWarning
 
 PCM = samples(8000)[0]
@@ -67,15 +67,12 @@ def test_header_only() -> None:
 @pytest.mark.parametrize("name", ["s16.wav", "extensible.wav", "large.rf64", "sony.w64", "apple.aiff", "apple.caf"])
 def test_find_data_in_every_container(name: str) -> None:
     content = encode(name, PCM[None])
-    file = io.BytesIO(content)
-    file.seek(5)
-    found = find_data(file)
-    assert file.tell() == 5
+    found = find_data(Scanner(io.BytesIO(content)))
     assert found is not None and found.declared is not None
     # CAF and AIFF count a few bytes in front of the samples.
     assert len(DATA) <= found.declared <= len(DATA) + 8
-    assert not found.truncated and not found.zero_length
-    cut = find_data(io.BytesIO(content[:-1]))
+    assert not found.truncated
+    cut = find_data(Scanner(io.BytesIO(content[:-1])))
     assert cut is not None and cut.truncated
 
 
@@ -87,19 +84,20 @@ def test_big_endian() -> None:
         decode(content[:-100])
 
 
-def test_zero_length_is_mended_where_it_stands() -> None:
-    found = find_data(io.BytesIO(wav(DATA, declared=0, before=LIST)))
-    assert found is not None and found.zero_length
-    assert struct.unpack("<I", found.length_field) == (len(DATA),)
+def test_zero_length_is_no_length() -> None:
+    content = wav(DATA, declared=0, before=LIST)
+    found = find_data(Scanner(io.BytesIO(content)))
+    assert found is not None and found.declared is None
+    assert found.available == len(DATA) and content[found.field[0] - 4 : found.field[0]] == b"data"
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"RIFF\0\0\0\0WEBPdata\0\0\0\0", b"FORM\0\0\0\0ILBM", bytes(100)])
 def test_other_files_have_no_data(content: bytes) -> None:
-    assert find_data(io.BytesIO(content)) is None
+    assert find_data(Scanner(io.BytesIO(content))) is None
 
 
 def test_endless_chunks_end() -> None:
-    assert find_data(io.BytesIO(b"RIFF\0\0\0\0WAVE" + b"abcd\0\0\0\0" * 20_000)) is None
+    assert find_data(Scanner(io.BytesIO(b"RIFF\0\0\0\0WAVE" + b"abcd\0\0\0\0" * 20_000))) is None
 
 
 @pytest.mark.parametrize(

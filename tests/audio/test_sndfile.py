@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -94,16 +95,22 @@ def test_flac_that_does_not_know_its_length() -> None:
         np.testing.assert_array_equal(np.concatenate(list(audio.blocks())), samples(20000)[0] / 32768)
 
 
-def test_damaged_flac_gives_what_is_before_the_damage() -> None:
+def test_damaged_flac_gives_what_is_before_and_behind_the_damage() -> None:
     content = bytearray(encode("free.flac", samples(400_000)))
     middle = len(content) // 2
     content[middle : middle + 3000] = bytes(3000)
-    with pytest.raises(AudioError, match=r"damaged or truncated: cannot be decoded beyond \d+\.\d+ s"):
+    with pytest.raises(AudioError, match=r"cannot be decoded beyond \d+\.\d+ s up to \d+\.\d+ s"):
         decode(bytes(content))
-    with pytest.warns(AudioWarning, match="using what is there"):
+    with pytest.warns(AudioWarning, match=r"beyond (\d+\.\d+) s up to (\d+\.\d+) s .*using what is there") as warned:
         part = decode(bytes(content), allow_truncated=True)
-    assert 0.4 * 400_000 < len(part) < 0.6 * 400_000
-    np.testing.assert_array_equal(part, samples(400_000)[0][: len(part)] / 32768)
+    found = re.search(r"beyond (\S+) s up to (\S+) s", str(warned[0].message))
+    assert found is not None and len(warned) == 1
+    begin, end = (round(float(text) * 16000) for text in found.groups())
+    assert 0.4 * 400_000 < begin < end < 0.6 * 400_000 and end - begin < 4 * 4096
+    expected = samples(400_000)[0] / 32768
+    np.testing.assert_array_equal(part[:begin], expected[:begin])
+    np.testing.assert_array_equal(part[begin - 400_000 + (end - begin) :], expected[end:])
+    assert len(part) == 400_000 - (end - begin)
 
 
 class Dying(io.BytesIO):

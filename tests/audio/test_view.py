@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vggish_pt.audio.view import QuietView, View, buffered
+from vggish_pt.audio.view import QuietView, Scanner, View, buffered
 
 CONTENT = bytes(range(200))
 
@@ -35,7 +35,11 @@ def test_reads_like_a_file_of_those_bytes(
     plain = io.BytesIO(bytes(expected))
     file = io.BytesIO(CONTENT)
     file.seek(start)
-    view = View(file, offset, replacement)
+    offset = min(offset, len(CONTENT[start:]))
+    stop = min(len(CONTENT), start + offset + len(replacement))
+    replacement = replacement[: max(0, len(CONTENT) - start - offset)]
+    parts = [(start, start + offset), replacement, (stop, max(stop, len(CONTENT)))] if start < len(CONTENT) else []
+    view = View(file, parts)
     view.padded_length = padded
     reader = buffered(view)
     for to, whence, size in moves:
@@ -57,9 +61,30 @@ def test_closing_leaves_the_file_open() -> None:
 def test_plain() -> None:
     file = io.BytesIO(CONTENT)
     assert View(file).plain
-    assert not View(file, 3, b"x").plain
+    assert View(file, [(0, len(CONTENT))]).plain
+    assert not View(file, [(0, 3), b"x", (4, len(CONTENT))]).plain
     file.seek(1)
     assert not View(file).plain
+
+
+def test_joins_ranges_and_remembers_how_far_it_was_read() -> None:
+    view = View(io.BytesIO(CONTENT), [(10, 20), b"between", (100, 103), (50, 51)])
+    assert view.furthest == 0
+    assert view.read(13) == CONTENT[10:20] + b"bet" and view.furthest == 13
+    view.seek(2)
+    assert view.read() == CONTENT[12:20] + b"between" + CONTENT[100:103] + CONTENT[50:51]
+    assert view.furthest == 21
+
+
+def test_scanner_reads_anywhere() -> None:
+    scanner = Scanner(io.BytesIO(CONTENT * 5000))
+    for position in (0, 999_999, 3, 500_000, 66_000, 65_500):
+        assert scanner.read(position, 100) == (CONTENT * 5000)[position : position + 100]
+    assert scanner.read(1_000_000, 5) == scanner.read(0, 0) == b""
+    joined = b""
+    for base, block in scanner.blocks(100, 700_001, 8):
+        joined = joined[: base - 100] + block
+    assert joined == (CONTENT * 5000)[100:700_001]
 
 
 class Failing(io.BytesIO):

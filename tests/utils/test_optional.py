@@ -16,7 +16,7 @@ def test_present() -> None:
 
 @pytest.mark.parametrize(
     ("module", "advice"),
-    [("av", r'pip install "vggish_pt\[av\]"'), ("no_such_library.part", "pip install no_such_library$")],
+    [("resampy", r'pip install "vggish_pt\[resampy\]"'), ("no_such_library.part", "pip install no_such_library$")],
 )
 def test_missing(monkeypatch: pytest.MonkeyPatch, module: str, advice: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)

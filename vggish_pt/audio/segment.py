@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.audio.decoder import Decoder
+from vggish_pt.audio.decoder import Decoder, Samples
 from vggish_pt.errors import AudioError, AudioWarning, SettingsError
 
 # Tables of parts round the ends of files; so much may be missing without a word.
@@ -34,7 +34,7 @@ class Segment:
         self.start = float(start or 0.0)
         self.end = None if end is None else float(end)
 
-    def blocks(self, decoder: Decoder, name: str) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    def blocks(self, decoder: Decoder[Samples], name: str) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """Takes its samples out of those of a source.
 
         Args:

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggish_pt.audio.clip import Opener, source_name
-from vggish_pt.audio.decoder import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder
+from vggish_pt.audio.decoder import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder, Samples
+from vggish_pt.audio.file import open_file
 from vggish_pt.audio.resample import Waveform
 from vggish_pt.audio.samples import LevelCheck, as_array, channels_first, check_format, mono, scaled, whole_rate
 from vggish_pt.audio.segment import Segment
-from vggish_pt.audio.sndfile import open_file
 from vggish_pt.audio.view import View, buffered
 from vggish_pt.errors import AudioError, SettingsError
 from vggish_pt.utils.text import display_name as display_name
@@ -50,7 +50,7 @@ class Audio:
         decoded: samples per channel that :meth:`blocks` has given so far.
     """
 
-    def __init__(self, name: str, decoder: Decoder, part: Segment | None = None) -> None:
+    def __init__(self, name: str, decoder: Decoder[Samples], part: Segment | None = None) -> None:
         self.name = name
         self._decoder = decoder
         self.sample_rate = decoder.sample_rate
@@ -169,7 +169,7 @@ def _decoded(file: BinaryIO, path: Path | None, name: str, allow_truncated: bool
     return Audio(name, _decoded_file(file, path, name, allow_truncated), part)
 
 
-def _decoded_file(file: BinaryIO, path: Path | None, name: str, allow_truncated: bool) -> Decoder:
+def _decoded_file(file: BinaryIO, path: Path | None, name: str, allow_truncated: bool) -> Decoder[Samples]:
     try:
         return open_file(file, path, name, allow_truncated=allow_truncated)
     except BaseException as error:
@@ -212,7 +212,7 @@ def _seekable(file: Any, name: str) -> BinaryIO:
         raise AudioError(f"{name}: the file object cannot be read ({error})", name) from error
 
 
-def _open_array(array: NDArray[Any], sample_rate: float | None, name: str) -> Decoder:
+def _open_array(array: NDArray[Any], sample_rate: float | None, name: str) -> Decoder[Samples]:
     if sample_rate is None:
         raise SettingsError(f"{name}: an array needs its sample rate; pass sample_rate=, in hertz")
     rate = whole_rate(sample_rate)

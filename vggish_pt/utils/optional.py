@@ -8,7 +8,6 @@ from types import ModuleType
 from vggish_pt.errors import MissingDependencyError
 
 _EXTRAS = {
-    "av": "av",
     "resampy": "resampy",
     "mteb": "mteb",
     "matplotlib": "plot",

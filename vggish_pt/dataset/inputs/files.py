@@ -17,7 +17,7 @@ AUDIO_SUFFIXES = frozenset(
     for ending in (
         *("aif", "aifc", "aiff", "au", "caf", "flac", "mp2", "mp3", "oga", "ogg", "opus", "rf64", "snd", "w64", "wav"),
         *("wave", "aac", "ac3", "amr", "ape", "asf", "avi", "flv", "m4a", "m4b", "mka", "mkv", "mov", "mp4", "mpeg"),
-        *("mpg", "tta", "webm", "wma", "wmv", "wv"),
+        *("mpg", "tta", "webm", "wma", "wmv", "wv", "3gp", "weba", "ts", "ogv", "spx", "mpga", "m4r"),
     )
 )
 """Endings of file names that a search takes for audio. A file that the user names is used whatever its ending."""

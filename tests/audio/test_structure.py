@@ -1,4 +1,4 @@
-"""Files that end before they say."""
+"""Structure of files: whole, cut, joined, and with tags."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 from audio_files import AV_FORMATS, FORMATS, decode, encode, encode_av, samples
 
-from vggish_pt.audio.truncation import find_mpeg_audio, is_chained, is_cut_short
+from vggish_pt.audio.kinds import find_structure
+from vggish_pt.audio.structure import Structure
+from vggish_pt.audio.view import Scanner
 from vggish_pt.errors import AudioError, AudioWarning
+
+
+def parse(content: bytes) -> Structure | None:
+    return find_structure(Scanner(io.BytesIO(content)))
+
 
 WHOLE = {name: encode(name, samples(48000), 48000) for name in FORMATS}
 
@@ -35,41 +42,50 @@ def test_what_is_there_can_be_had(name: str) -> None:
     np.testing.assert_array_equal(part[:14000], whole[:14000])
 
 
+TAG = b"TAG" + bytes(125)
+
+
 @pytest.mark.parametrize("name", FORMATS)
-def test_whole_files_are_not_truncated(name: str) -> None:
-    file = io.BytesIO(WHOLE[name])
-    file.seek(3)
-    assert not is_cut_short(file)
-    assert file.tell() == 3
-    # Other tools append tags.
-    assert name in ("vorbis.ogg", "opus.opus") or not is_cut_short(io.BytesIO(WHOLE[name] + b"TAG" + bytes(125)))
+def test_whole_files_are_whole_also_with_a_tag_behind(name: str) -> None:
+    for content in (WHOLE[name], WHOLE[name] + TAG):
+        structure = parse(content)
+        assert structure is not None and len(structure.streams) == 1
+        assert not structure.streams[0].losses and not structure.unknown
+        np.testing.assert_array_equal(decode(content), decode(WHOLE[name]))
 
 
 @pytest.mark.parametrize("name", AV_FORMATS)
 def test_truncated_containers_of_ffmpeg(name: str) -> None:
-    pytest.importorskip("av")
     content = encode_av(name)
-    assert not is_cut_short(io.BytesIO(content))
-    if name != "aac.aac":  # says no length; its decoder notices
-        assert is_cut_short(io.BytesIO(content[:-10]))
+    structure = parse(content)
+    assert structure is not None and not structure.streams[0].losses and not structure.unknown
+    if name != "aac.aac":  # says no length, and the rest of a frame is no sound
+        cut = parse(content[:-10])
+        assert cut is not None and cut.streams[0].losses[0].at_end
     with pytest.raises(AudioError, match=r"truncated|damaged"):
         decode(content[: int(len(content) * 0.6)])
 
 
 def test_open_lengths_of_containers() -> None:
-    assert not is_cut_short(io.BytesIO(b".snd" + struct.pack(">II", 24, 0xFFFF_FFFF) + bytes(12)))
-    assert not is_cut_short(io.BytesIO(b"\0\0\0\x08ftyp\0\0\0\0mdat" + bytes(100)))  # a box up to the end
-    assert is_cut_short(io.BytesIO(b"\0\0\0\x08ftyp\0\0\0\x01mdat" + struct.pack(">Q", 1 << 40) + bytes(100)))
+    def cut(content: bytes) -> bool:
+        structure = parse(content)
+        assert structure is not None
+        return any(loss.at_end for stream in structure.streams for loss in stream.losses)
+
+    assert not cut(b".snd" + struct.pack(">IIIII", 24, 0xFFFF_FFFF, 3, 16000, 1) + bytes(12))
+    moov = b"\0\0\0\x08ftyp\0\0\0\x08moov"
+    assert not cut(moov + b"\0\0\0\0mdat" + bytes(100))  # a box up to the end
+    assert cut(moov + b"\0\0\0\x01mdat" + struct.pack(">Q", 1 << 40) + bytes(100))
     segment = b"\x1aE\xdf\xa3\x80\x18S\x80g"
-    assert not is_cut_short(io.BytesIO(segment + b"\x01" + b"\xff" * 7 + bytes(100)))
-    assert not is_cut_short(io.BytesIO(segment + b"\x84abcd"))
-    assert is_cut_short(io.BytesIO(segment + b"\x84abc"))
+    assert not cut(segment + b"\x01" + b"\xff" * 7 + bytes(100))
+    assert not cut(segment + b"\x84\xec\x82ab")
+    assert cut(segment + b"\x84\xec\x82a")
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"OggS", b"\x1aE\xdf\xa3", b"ID3", b"\xff\xfb\x90\x00", bytes(5000)])
 def test_scraps_are_safe(content: bytes) -> None:
-    for file in (io.BytesIO(content), io.BytesIO(content + b"\xff" * 70)):
-        is_cut_short(file), find_mpeg_audio(file), is_chained(file)
+    for scrap in (content, content + b"\xff" * 70, b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + content):
+        parse(scrap)
 
 
 def uncounted_mp3() -> bytes:
@@ -94,8 +110,8 @@ def uncounted_mp3() -> bytes:
 
 def test_mp3_without_a_count_is_read_to_its_end() -> None:
     content = uncounted_mp3()
-    found = find_mpeg_audio(io.BytesIO(content))
-    assert found is not None and not found.counted and found.end is None
+    structure = parse(content)
+    assert structure is not None and structure.streams[0].padded
     assert 6 * 48000 <= len(decode(content)) <= 6 * 48000 + 3 * 1152
 
 
@@ -117,9 +133,9 @@ def test_mp3_behind_large_tags() -> None:
 
 
 def test_chained_ogg_is_read_to_its_end() -> None:
-    pytest.importorskip("av")
     content = WHOLE["vorbis.ogg"] + encode("vorbis.ogg", samples(24000, seed=3), 48000)
     if content[14:18] == content[len(WHOLE["vorbis.ogg"]) + 14 :][:4]:
         pytest.skip("libsndfile gave both streams one number")
-    assert is_chained(io.BytesIO(content)) and not is_chained(io.BytesIO(WHOLE["vorbis.ogg"]))
+    structure = parse(content)
+    assert structure is not None and len(structure.streams) == 2
     assert 72000 - 500 <= len(decode(content)) <= 72000 + 500

@@ -31,7 +31,6 @@ from common import add_weights_option, find_clips, load_model, print_machine, pr
 
 from vggish_pt import compat
 from vggish_pt.audio.waveform import load_waveform
-from vggish_pt.bench.machine import operations
 from vggish_pt.errors import VGGishError
 from vggish_pt.nn.frontend import LogMel
 
@@ -101,7 +100,7 @@ class Material:
     def __init__(self, folder: Path, args: argparse.Namespace) -> None:
         self.folder = folder
         model = load_model(args.weights)
-        self.operations = operations(model.network)
+        self.operations = model.network.operations()
         model.save_pretrained(folder / "model")
         state = compat.vggish(weights=folder / "model", postprocess=False).state_dict()
         state = {name: tensor.contiguous() for name, tensor in state.items()}

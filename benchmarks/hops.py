@@ -27,7 +27,6 @@ from vggish_pt import VGGish
 from vggish_pt import constants as c
 from vggish_pt.audio.waveform import load_waveform
 from vggish_pt.bench import generated_sound
-from vggish_pt.bench.machine import operations
 from vggish_pt.bench.timing import rounds, threads
 from vggish_pt.nn.network import Network
 from vggish_pt.nn.streaming import StreamingLogMel
@@ -62,7 +61,7 @@ def remaining(network: Network, hop: int) -> float:
         total += 2 * layer.weight.numel() * columns * (min(rows, 2 * edge) + fresh)
         if layer in pooled_after:
             stride, rows, columns, edge = stride * 2, rows // 2, columns // 2, math.ceil(edge / 2)
-    return total / operations(network)
+    return total / network.operations()
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def test_everything_is_measured(small_model: VGGish, report: Report) -> None:
         *(("fp32", False, size) for size in sizes),
     }
     assert {r.threads for r in report.network} == {1, threads}
-    operations = machine.operations(small_model.network)
+    operations = small_model.network.operations()
     for rate in report.network:
         assert rate.windows > 0
         assert rate.spread >= 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from vggish_pt import Network, SettingsError, VGGish, VGGishConfig
 from vggish_pt.nn.layers import LAYERS, layer_shape
@@ -108,3 +109,15 @@ def test_wrong_examples_are_refused(network, bad):
 def test_wrong_layer_is_refused(network):
     with pytest.raises(SettingsError, match="layer must be one of conv1"):
         network(torch.zeros(1, 96, 64), "conv9")
+
+
+@pytest.mark.parametrize("width", [16, 4096])
+def test_operations_are_those_that_torch_counts(width):
+    with torch.device("meta"):
+        network = Network(width)
+        counter = FlopCounterMode(display=False)
+        with counter:
+            network(torch.zeros(1, 96, 64))
+    assert network.operations() == counter.get_total_flops()
+    if width == 4096:
+        assert network.operations() == pytest.approx(1.728e9, rel=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -59,3 +60,53 @@ def test_on_a_cuda_device(small_model):
     assert (model.network.infer(examples.cuda()).cpu() - expected).abs().max() < 1e-5 * scale
     model = set_precision(model, "tf32")
     assert (model.network.infer(examples.cuda()).cpu() - expected).abs().max() < 1e-2 * scale
+
+
+def test_threads_that_share_a_model_never_meet_tf32_where_they_asked_for_float32():
+    # Blocks of two threads overlap in both orders: the one that began first ends first, and ends last.
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+        outside = said()
+        for first, second, together in ((False, False, False), (False, True, False), (True, False, False)):
+            entered, proceed = threading.Event(), threading.Event()
+
+            def other(tf32: bool, entered=entered, proceed=proceed) -> None:
+                with float32_products(CUDA, tf32=tf32):
+                    entered.set()
+                    proceed.wait(30)
+
+            with float32_products(CUDA, tf32=first):
+                thread = threading.Thread(target=other, args=(second,))
+                thread.start()
+                assert entered.wait(30)
+                assert set(said()) in (({"tf32"}, {True}) if together else ({"ieee"}, {False}))
+            assert set(said()) in (({"tf32"}, {True}) if second else ({"ieee"}, {False}))  # what is left
+            proceed.set()
+            thread.join()
+            assert said() == outside
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def test_many_threads_leave_the_users_setting():
+    kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False
+        outside, wrong = said(), []
+
+        def work(tf32: bool) -> None:
+            for _ in range(200):
+                with float32_products(CUDA, tf32=tf32):
+                    if not tf32 and set(said()) not in ({"ieee"}, {False}):
+                        wrong.append(said())
+
+        threads = [threading.Thread(target=work, args=(i % 2 == 0,)) for i in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        assert said() == outside
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept

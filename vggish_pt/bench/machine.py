@@ -1,4 +1,4 @@
-"""The machine that a measurement runs on: its description, and what its processor reaches at best."""
+"""Description of the machine, and the peak speed of its processor."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from vggish_pt import constants as c
-from vggish_pt.nn.network import Network
 
 _MATRIX = 2048
 _CONV_CHANNELS = 512
@@ -21,10 +19,10 @@ _CONV_WINDOWS = 16
 
 
 def describe(device: torch.device | str = "cpu") -> dict[str, str]:
-    """What a measurement should say about where it was made: name → text.
+    """Describe the machine for the record of a measurement: name → text.
 
     Args:
-        device: where the network is computed.
+        device: device of the network.
     """
     device = torch.device(device)
     facts = {
@@ -43,7 +41,7 @@ def describe(device: torch.device | str = "cpu") -> dict[str, str]:
 
 
 def cores() -> int:
-    """How many of the machine's cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -57,29 +55,15 @@ def _processor() -> str:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the network can be computed in bfloat16 there at a sensible speed."""
+    """Return True if the device computes bfloat16 in hardware."""
     if device.type == "cpu":
         supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
         return supported is not None and bool(supported())
     return device.type != "cuda" or torch.cuda.is_bf16_supported()
 
 
-def operations(network: Network) -> int:
-    """Floating-point operations for one window, convolutions computed directly; 1.728e9 in Google's model."""
-    total, rows, columns = 0, c.EXAMPLE_FRAMES, c.MEL_BANDS
-    pooled_after = (network.conv1, network.conv2, network.conv3_2, network.conv4_2)
-    for layer in network.children():
-        if isinstance(layer, nn.Conv2d):
-            total += 2 * layer.weight.numel() * rows * columns
-            if layer in pooled_after:
-                rows, columns = rows // 2, columns // 2
-        elif isinstance(layer, nn.Linear):
-            total += 2 * layer.weight.numel()
-    return total
-
-
 def synchronize(device: torch.device) -> None:
-    """Waits until the device has done all that it was told."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -90,12 +74,12 @@ def synchronize(device: torch.device) -> None:
 def peak(
     dtype: torch.dtype, device: torch.device | str = "cpu", *, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[float, float]:
-    """What the processor reaches, measured now: the best of a few runs.
+    """Measure the peak speed of a device: the best of a few runs.
 
     Args:
         dtype: torch.float32 or torch.bfloat16.
-        device: where.
-        clock: tells the time in seconds.
+        device: the device.
+        clock: returns the time in seconds.
 
     Returns:
         Operations per second of a product of two 2048x2048 matrices (the faster of torch's and oneDNN's), and of the

@@ -1,4 +1,4 @@
-"""Measuring times fairly: in rounds that go through all candidates in turn."""
+"""Timing of several candidates in rounds, one run of each in every round."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def rounds(
     least: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Key, list[float]]:
-    """Times candidates in turn, after running each once to warm up.
+    """Time candidates in rounds, after one run of each to warm up.
 
     Args:
-        candidates: what to run, by name.
-        seconds: no round begins later than this after the warm-up.
-        least: but so many are made in any case.
-        clock: tells the time in seconds.
+        candidates: functions to run, by name.
+        seconds: time after the warm-up within which rounds start.
+        least: smallest number of rounds.
+        clock: returns the time in seconds.
 
     Returns:
-        The seconds of each run, by name; the runs of one round have the same position.
+        Seconds of each run, by name. Runs of the same round have the same position.
     """
     for run in candidates.values():
         run()
@@ -36,7 +36,7 @@ def rounds(
     deadline = time.monotonic() + seconds
     count = 0
     while count < least or time.monotonic() < deadline:
-        # Every other round runs backwards, so that none always follows the same one.
+        # Every other round runs backwards, so that no candidate always follows the same one.
         for key in list(candidates)[:: 1 if count % 2 == 0 else -1]:
             start = clock()
             candidates[key]()
@@ -47,7 +47,7 @@ def rounds(
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Lets torch use so many threads for a while."""
+    """Set the number of torch's threads within the ``with`` block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

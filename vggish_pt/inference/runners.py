@@ -1,20 +1,17 @@
-"""Where passes through the network are computed: at once on the CPU, in the background on CUDA devices.
+"""Runners, which compute batches on a device: at once on the CPU, asynchronously on CUDA devices.
 
-A GPU idles while the processor gathers windows and fetches results, unless it has its next pass already. So a CUDA
-lane takes a pass while it computes another, and what it is given and gives back is copied meanwhile.
+A GPU is idle while the processor collects windows and fetches results, unless its next batch is queued already. So a
+CUDA runner accepts a batch while it computes another one.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
-
-from vggish_pt import constants as c
-from vggish_pt.inference.loading import no_windows
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from vggish_pt.inference.settings import EmbedSettings
@@ -22,45 +19,45 @@ if TYPE_CHECKING:
 
 
 class PendingBatch(Protocol):
-    """A pass through the network that was begun."""
+    """A batch that was started."""
 
     def done(self) -> bool:
-        """Whether :meth:`values` would not wait."""
+        """Return True if :meth:`values` returns without waiting."""
 
     def values(self) -> Tensor:
-        """Waits for the values: a plain tensor (n, ...) on the CPU, of its own memory."""
+        """Wait for the values and return them: (n, ...) on the CPU, in memory of their own."""
 
 
 class Runner(Protocol):
-    """A device with the model on it.
+    """A model on its device.
 
     Attributes:
-        depth: how many passes may be under way; 0 where :meth:`begin` computes at once.
+        depth: largest number of batches under way; 0 if :meth:`begin` computes at once.
     """
 
     depth: int
 
     def begin(self, parts: Sequence[Tensor]) -> PendingBatch:
-        """Begins a pass.
+        """Start a batch.
 
         Args:
-            parts: windows, each (n, 96, 64) float32; computed together.
+            parts: log-mel windows, each (n, 96, 64) float32, which are computed together.
         """
 
 
 def make_runner(model: Extractor, settings: EmbedSettings) -> Runner:
-    """The lane for a model where it is.
+    """Return the runner for a model on its device.
 
     Args:
         model: the model.
-        settings: what decides the numbers.
+        settings: settings of the embedding.
     """
     return CudaRunner(model, settings) if model.device.type == "cuda" else HostRunner(model, settings)
 
 
 @torch.inference_mode()
 def compute(model: Extractor, settings: EmbedSettings, examples: Tensor) -> Tensor:
-    """The model's values for windows (n, 96, 64): (n, ...) on its device."""
+    """Run network and postprocessing on log-mel windows: (n, 96, 64) → (n, ...) on the model's device."""
     weight = model.network.conv1.weight
     values = model.network.infer(examples.to(weight.device, weight.dtype), settings.layer).float()
     if settings.postprocess is not None:
@@ -69,13 +66,13 @@ def compute(model: Extractor, settings: EmbedSettings, examples: Tensor) -> Tens
 
 
 def plain(values: Tensor) -> Tensor:
-    """A tensor of its own: users may compute gradients with it, and nothing else is kept alive by it."""
+    """Return a copy on the CPU that is not an inference tensor, so that gradients can be computed with it."""
     with torch.inference_mode(False):
         return torch.empty(values.shape, dtype=values.dtype).copy_(values)
 
 
-class HostRunner:
-    """Computes at once, and waits for it: the CPU, and devices without queues of their own."""
+class HostRunner(Runner):
+    """Runner that computes a batch at once: for the CPU and devices other than CUDA's."""
 
     depth = 0
 
@@ -83,8 +80,8 @@ class HostRunner:
         self._model = model
         self._settings = settings
 
+    @override
     def begin(self, parts: Sequence[Tensor]) -> PendingBatch:
-        """As in :class:`Runner`."""
         examples = parts[0] if len(parts) == 1 else torch.cat(list(parts))
         return _Computed(plain(compute(self._model, self._settings, examples).cpu()))
 
@@ -100,15 +97,11 @@ class _Computed:
         return self._values
 
 
-class CudaRunner:
-    """Computes in the background.
+class CudaRunner(Runner):
+    """Runner that queues batches on a CUDA device.
 
-    Windows are gathered in pinned memory, which alone the device can fetch while the processor goes on. They are
-    copied on a stream of their own, as on the stream of the computation they would wait for the pass before. The
-    results are small and go back on that stream, into pinned memory too, with an event behind them.
-
-    Two passes may be under way. A third is begun only when the first one's event was waited for, so two staging
-    buffers, used in turn, are never written while the device still reads them.
+    Windows are copied through pinned memory, so that the copy to the device does not wait. The values are copied back
+    to pinned memory on the same stream, followed by an event. Not measured on a GPU.
     """
 
     depth = 2
@@ -117,34 +110,20 @@ class CudaRunner:
         self._model = model
         self._settings = settings
         self._device = model.device
-        self._upload = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        self._staging = deque(no_windows() for _ in range(self.depth))
 
+    @override
     def begin(self, parts: Sequence[Tensor]) -> PendingBatch:
-        """As in :class:`Runner`."""
         with torch.inference_mode(), torch.cuda.device(self._device):
-            values = compute(self._model, self._settings, self._on_device(parts))
+            if all(part.device.type == "cpu" for part in parts):
+                examples = torch.cat(list(parts)).pin_memory().to(self._device, non_blocking=True)
+            else:  # windows of a front end on a device
+                examples = torch.cat([part.to(self._device) for part in parts])
+            values = compute(self._model, self._settings, examples)
             result = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             result.copy_(values, non_blocking=True)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             return _Queued(result, event)
-
-    def _on_device(self, parts: Sequence[Tensor]) -> Tensor:
-        if any(part.device.type != "cpu" for part in parts):  # the front end computed on a device
-            return torch.cat([part.to(self._device) for part in parts])
-        count = sum(map(len, parts))
-        if len(self._staging[0]) < count:
-            self._staging[0] = torch.empty((count, c.EXAMPLE_FRAMES, c.MEL_BANDS), pin_memory=True)
-        staged = self._staging[0][:count]
-        self._staging.rotate()
-        torch.cat(list(parts), out=staged)
-        stream = torch.cuda.current_stream()
-        with torch.cuda.stream(self._upload):
-            examples = staged.to(self._device, non_blocking=True)
-        stream.wait_stream(self._upload)
-        examples.record_stream(stream)  # else its memory could be given to the next upload while it is being read
-        return examples
 
 
 class _Queued:
@@ -157,4 +136,4 @@ class _Queued:
 
     def values(self) -> Tensor:
         self._event.synchronize()
-        return plain(self._result)  # pinned memory is dear, and goes back to torch's cache
+        return plain(self._result)  # the pinned memory goes back to torch's cache

@@ -136,7 +136,7 @@ class EmbeddingStream:
             SettingsError: the stream has ended.
         """
         self._check_open()
-        waveform, frames = self._examples.kept()
+        waveform, frames = self._examples.state()
         return {
             "version": STATE_VERSION,
             "sample_rate": self.sample_rate,

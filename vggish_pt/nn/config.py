@@ -1,4 +1,4 @@
-"""What distinguishes one VGGish from another: the contents of a model folder's ``config.json``."""
+"""Configuration of a model: the contents of a model folder's ``config.json``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ class VGGishConfig:
     Attributes:
         final_relu: False for the pre-activation embedding (Google's code since 2020, the default); True for a ReLU
             after the last layer (torchvggish, and Google's code before 2020).
-        fc_width: width of the two large fully connected layers; 4096 in Google's model.
-        name: what the weights are called, for records.
+        fc_width: width of the fully connected layers fc1 and fc2; 4096 in Google's model.
+        name: name of the weights, for records.
         license: SPDX expression of the weights' licence, or "unknown".
-        source: where the weights came from: file names, digests, the program that made them. Free-form, JSON types.
+        source: origin of the weights: file names, digests, the program that made them. Any keys, JSON types.
+
+    Raises:
+        CheckpointError: a value of another type or outside its range.
     """
 
     final_relu: bool = False
@@ -46,20 +49,20 @@ class VGGishConfig:
             raise CheckpointError(f"config: source must be an object, not {self.source!r}")
 
     def to_json(self) -> str:
-        """The text of ``config.json``."""
+        """Return the text of ``config.json``."""
         document = {"model_type": "vggish", "format_version": FORMAT_VERSION, **asdict(self)}
         return json.dumps(document, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, origin: str = "config.json") -> VGGishConfig:
-        """Reads the text of a ``config.json``.
+        """Read the text of a ``config.json``. Unknown keys are ignored.
 
         Args:
             text: the file's contents.
-            origin: how to name the file in errors.
+            origin: name of the file in errors.
 
         Raises:
-            CheckpointError: not a VGGish configuration, or one of a newer format.
+            CheckpointError: the text is not a VGGish configuration, or has a newer format.
         """
         document = parse_object(text, origin=origin)
         if document.get("model_type") != "vggish":
@@ -73,15 +76,15 @@ class VGGishConfig:
 
 
 def check_format_version(document: dict[str, Any], newest: int, origin: str) -> None:
-    """Makes sure that a saved configuration is of a format that this package reads.
+    """Check that this package can read the format of a saved configuration.
 
     Args:
         document: the configuration.
-        newest: format that is read.
-        origin: how to name the file in errors.
+        newest: newest format that can be read.
+        origin: name of the file in errors.
 
     Raises:
-        CheckpointError: it is newer, or says no format.
+        CheckpointError: the format is newer, or not given.
     """
     version = document.get("format_version")
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:

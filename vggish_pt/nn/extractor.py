@@ -1,4 +1,4 @@
-"""What inference needs of a model: its three modules, and where they are."""
+"""Interface of a model as inference needs it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from vggish_pt.nn.postprocess import Postprocessor
 
 
 class Extractor(Protocol):
-    """A model that inference can run: :class:`vggish_pt.VGGish` is one."""
+    """Model that inference can run, such as :class:`vggish_pt.VGGish`.
+
+    Attributes:
+        frontend: waveform → log-mel windows.
+        network: log-mel windows → embeddings.
+        postprocess: embeddings → whitened or 8-bit embeddings.
+    """
 
     frontend: LogMel
     network: Network
@@ -20,7 +26,7 @@ class Extractor(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
-        """As :meth:`torch.nn.Module.to`."""
+        """Move or cast the model, like :meth:`torch.nn.Module.to`."""

@@ -1,8 +1,9 @@
-"""The front end: waveform at 16 kHz → log-mel examples, as in ``mel_features.py`` of Google's reference.
+"""Front end: waveform at 16 kHz → log-mel windows, as in ``mel_features.py`` of Google's reference.
 
-The reference frames without padding, applies a *periodic* Hann window, takes the magnitude of a 512-point FFT,
-sums it into 64 bands whose triangles are linear in mel, and takes ``log(x + 0.01)``, all in float64. It then casts to
-float32 for the network. This module does the same, differentiably and on any device.
+The reference cuts frames of 400 samples (25 ms) every 160 samples (10 ms) without padding, multiplies each with a
+*periodic* Hann window, takes the magnitude of a 512-point FFT, sums it into 64 bands whose triangles are linear in mel,
+and takes ``log(x + 0.01)``, all in float64. It then casts to float32 for the network. This module does the same,
+differentiably and on any device.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ _BLOCK_FRAMES = 256
 
 
 def hertz_to_mel(frequency: np.ndarray | float) -> np.ndarray:
-    """HTK's mel scale, ``1127 ln(1 + f / 700)``, as the reference has it.
+    """Convert hertz to HTK's mel scale, ``1127 ln(1 + f / 700)``, as the reference does.
 
     Args:
         frequency: hertz, any shape.
 
     Returns:
-        mel, the same shape, float64.
+        Mel, the same shape, float64.
     """
     mel: np.ndarray = 1127.0 * np.log(1.0 + np.asarray(frequency, dtype=np.float64) / 700.0)
     return mel
 
 
 def mel_matrix() -> np.ndarray:
-    """Weights that sum FFT magnitudes into mel bands.
+    """Return the weights that sum FFT magnitudes into mel bands.
 
-    Band ``i`` is a triangle, linear in *mel*, between the ``i``-th and ``i+2``-th of 66 points spaced evenly in mel
-    from 125 to 7,500 Hz, with its peak of 1 at the point between. The constant bin gets no weight.
+    Band ``i`` is a triangle, linear in *mel*, from the ``i``-th to the ``i+2``-th of 66 points spaced evenly in mel
+    from 125 to 7,500 Hz, with its peak of 1 at point ``i+1``. The bin of 0 Hz has weight 0.
 
     Returns:
         (257, 64) float64.
@@ -54,15 +55,15 @@ def mel_matrix() -> np.ndarray:
 
 
 def hann_window() -> np.ndarray:
-    """The periodic Hann window of one frame: (400,) float64. (``np.hanning`` is the symmetric one.)"""
+    """Return the periodic Hann window of one frame: (400,) float64. (``np.hanning`` returns the symmetric one.)"""
     window: np.ndarray = 0.5 - 0.5 * np.cos(2 * np.pi / c.FRAME_LENGTH * np.arange(c.FRAME_LENGTH))
     return window
 
 
 @lru_cache(maxsize=16)
 def _tables(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    # Computed in float64 and rounded once for each device and dtype, so that a model that was cast to
-    # half precision and back has lost nothing. Not buffers for the same reason.
+    # Computed in float64 and rounded once for each device and dtype. As buffers, they would lose precision when a model
+    # is cast to half precision and back.
     with torch.inference_mode(False):
         window = torch.from_numpy(hann_window()).to(device=device, dtype=dtype)
         matrix = torch.from_numpy(mel_matrix()).to(device=device, dtype=dtype)
@@ -70,7 +71,7 @@ def _tables(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _magnitude(spectrum: Tensor) -> Tensor:
-    # abs has a gradient at 0, and takes half the front end's time; the root is as exact where samples are in [-1, 1].
+    # abs has a gradient at 0, but takes half of the front end's time. For samples in [-1, 1] the root is as exact.
     if spectrum.requires_grad:
         return spectrum.abs()
     real, imaginary = torch.view_as_real(spectrum).unbind(-1)
@@ -78,13 +79,14 @@ def _magnitude(spectrum: Tensor) -> Tensor:
 
 
 class LogMel(nn.Module):
-    """Waveform at 16 kHz → log-mel examples.
+    """Compute log-mel windows of a waveform at 16 kHz. The module has no parameters; gradients flow to the waveform.
 
     Args:
-        dtype: the precision in which to compute. None (the default): float64 on the CPU, which equals the reference
-            after the cast to float32, and float32 on other devices.
+        dtype: arithmetic of the front end. None (the default): float64 on the CPU, which equals the reference after the
+            cast to float32, and float32 on other devices. Or ``torch.float32`` or ``torch.float64``.
 
-    There are no parameters. Gradients flow to the waveform.
+    Raises:
+        SettingsError: another dtype.
     """
 
     def __init__(self, dtype: torch.dtype | None = None) -> None:
@@ -94,13 +96,13 @@ class LogMel(nn.Module):
         self.dtype = dtype
 
     def log_mel(self, waveform: Tensor) -> Tensor:
-        """Log-mel spectrogram.
+        """Compute a log-mel spectrogram.
 
         Args:
             waveform: (..., T) floating point at 16 kHz, in [-1, 1].
 
         Returns:
-            (..., frames, 64) float32, where ``frames = 1 + (T - 400) // 160``, or 0 below 400 samples.
+            (..., frames, 64) float32 with ``frames = 1 + (T - 400) // 160``, or 0 frames below 400 samples.
 
         Raises:
             SettingsError: the waveform is not a floating-point tensor with at least one dimension.
@@ -127,14 +129,14 @@ class LogMel(nn.Module):
         return spectrogram.to(torch.float32)
 
     def examples(self, log_mel: Tensor, hop: float = c.DEFAULT_HOP_SECONDS) -> Tensor:
-        """Cuts a log-mel spectrogram into windows of 96 frames.
+        """Cut a log-mel spectrogram into windows of 96 frames.
 
         Args:
             log_mel: (..., frames, 64).
             hop: seconds from the start of one window to the next, a multiple of 0.01.
 
         Returns:
-            (..., n, 96, 64), a view where windows overlap; an incomplete window at the end is left out.
+            (..., n, 96, 64), a view of ``log_mel``. An incomplete window at the end is dropped.
         """
         step = hop_frames(hop)
         if log_mel.shape[-2] < c.EXAMPLE_FRAMES:
@@ -142,7 +144,7 @@ class LogMel(nn.Module):
         return log_mel.unfold(-2, c.EXAMPLE_FRAMES, step).transpose(-1, -2)
 
     def forward(self, waveform: Tensor, hop: float = c.DEFAULT_HOP_SECONDS) -> Tensor:
-        """Waveform → log-mel examples.
+        """Compute the log-mel windows of a waveform.
 
         Args:
             waveform: (..., T) floating point at 16 kHz, in [-1, 1].
@@ -152,10 +154,10 @@ class LogMel(nn.Module):
             (..., n, 96, 64) float32.
 
         Raises:
-            SettingsError: a hop that is no positive multiple of 0.01, or a waveform of another type.
+            SettingsError: a hop that is not a positive multiple of 0.01, or a waveform of another type.
         """
         return self.examples(self.log_mel(waveform), hop)
 
     def extra_repr(self) -> str:
-        """Shown when the module is printed."""
+        """Return the settings that are printed with the module."""
         return f"dtype={self.dtype}"

@@ -1,8 +1,8 @@
-"""Several layers in one vector: multilayer fusion.
+"""Multilayer fusion: several layers in one vector.
 
-After Niizumi et al., "Composing General Audio Representation by Fusing Multilayer Features of a Pre-trained Model"
-(EUSIPCO 2022, arXiv 2205.08138). Middle layers know things that the embedding has thrown away, such as pitch and who
-speaks; kept apart by frequency and joined, they serve far more tasks.
+Source: Niizumi et al., "Composing General Audio Representation by Fusing Multilayer Features of a Pre-trained Model"
+(EUSIPCO 2022, arXiv 2205.08138). Middle layers hold information that the embedding no longer has, such as pitch and
+speaker. Their channels and frequencies are kept apart, and time is pooled.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FUSED_FRAMES = 6
-"""Time steps that all layers are brought to: those of the last block after its pool, 0.16 s each."""
+"""Time steps to which all layers are pooled: those of conv4 after its pool, 0.16 s each."""
 
 
 def over_time(values: Tensor) -> Tensor:
-    """The output of a layer as features over time.
+    """Return the output of a layer as a sequence of 6 feature vectors.
 
     Args:
-        values: (n, channels, time, frequency), time a multiple of 6: the maximum is taken over neighbouring times, and
-            frequencies are kept apart; or (n, d), which holds for all times.
+        values: (n, channels, time, frequency), time a multiple of 6; the maximum over neighbouring time steps is
+            taken. Or (n, d), which is repeated for each time step.
 
     Returns:
         (n, 6, channels * frequency), or (n, 6, d).
@@ -35,13 +35,13 @@ def over_time(values: Tensor) -> Tensor:
 
 
 def fuse(layers: Sequence[Tensor]) -> Tensor:
-    """Joins layers, and pools them over the window's time: the mean plus the maximum, as in the paper.
+    """Concatenate layers and pool them over time: the mean plus the maximum, as in the paper.
 
     Args:
-        layers: each (n, 6, d), as :func:`over_time` gives them.
+        layers: outputs of :func:`over_time`, each (n, 6, d).
 
     Returns:
-        (n, sum of all d).
+        (n, sum of all d), of the layers' dtype.
     """
     joined = torch.cat(list(layers), dim=-1)
     return joined.mean(dim=1) + joined.amax(dim=1)

@@ -1,4 +1,4 @@
-"""Where the network can be read: names, shapes and fusions of layers."""
+"""Layers whose output can be read: their names, their shapes, and fusions of several layers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from vggish_pt.errors import SettingsError
 from vggish_pt.nn.config import VGGishConfig
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "fc1", "fc2", "embedding", "fused")
-"""``conv1`` to ``conv4``: after the block's pool. ``fc1``, ``fc2``: after the ReLU. ``embedding``: the network's end.
+"""``conv1`` to ``conv4``: after the block's max pool. ``fc1``, ``fc2``: after the ReLU. ``embedding``: the last layer.
 ``fused``: several layers in one vector, see :func:`fused_stages`."""
 
-_MAP_SHAPES = {
+_MAP_SHAPES = {  # (channels, time, frequency)
     "conv1": (64, 48, 32),
     "conv2": (128, 24, 16),
     "conv3": (256, 12, 8),
@@ -28,13 +28,13 @@ _DEFAULT_FUSION = ("conv3_2", "conv4_2")
 
 
 def check_layer(layer: str) -> str:
-    """Returns ``layer`` if the network can be read there.
+    """Return ``layer`` if it is the name of a layer.
 
     Args:
-        layer: one of :data:`LAYERS`, or a fusion by name, as in "fused:conv2+conv4+embedding".
+        layer: one of :data:`LAYERS`, or a fusion such as "fused:conv2+conv4+embedding".
 
     Raises:
-        SettingsError: there is no such layer.
+        SettingsError: the network has no such layer.
     """
     if isinstance(layer, str) and (layer in LAYERS or (layer.startswith("fused:") and fused_stages(layer))):
         return layer
@@ -42,15 +42,15 @@ def check_layer(layer: str) -> str:
 
 
 def fused_stages(layer: str) -> tuple[str, ...]:
-    """The stages of the network that a fusion takes; none if ``layer`` is no fusion.
+    """Return the layers that a fusion joins; an empty tuple if ``layer`` is not a fusion.
 
     Args:
         layer: "fused" for the last convolutions of blocks 3 and 4 before their pools, the fusion that Niizumi et al.
-            chose for VGGish (EUSIPCO 2022, arXiv 2205.08138); or "fused:" and names joined by "+", of: conv1 to conv4
-            (after the pool), conv3_1, conv3_2, conv4_1, conv4_2 (before it), fc1, fc2, embedding.
+            chose for VGGish (EUSIPCO 2022, arXiv 2205.08138); or "fused:" and names joined by "+". Names are conv1 to
+            conv4 (after the pool), conv3_1, conv3_2, conv4_1, conv4_2 (before the pool), fc1, fc2 and embedding.
 
     Raises:
-        SettingsError: a name that is none of these, or that is there twice.
+        SettingsError: an unknown name, or a name given twice.
     """
     fusion, _, names = layer.partition(":")
     if fusion != "fused":
@@ -63,11 +63,11 @@ def fused_stages(layer: str) -> tuple[str, ...]:
 
 
 def layer_shape(layer: str, config: VGGishConfig) -> tuple[int, ...]:
-    """The shape of one window at a layer.
+    """Return the shape of a layer's output for one window.
 
     Args:
         layer: see :func:`check_layer`.
-        config: gives the width of the fully connected layers.
+        config: configuration; it has the width of the fully connected layers.
 
     Returns:
         (channels, time, frequency) for conv1 to conv4, (d,) for the others.
@@ -80,7 +80,7 @@ def layer_shape(layer: str, config: VGGishConfig) -> tuple[int, ...]:
 
 
 def fused_width(stage: str, config: VGGishConfig) -> int:
-    """How many numbers a stage gives to a fusion: channels times frequencies, or its width."""
+    """Return the number of values that a layer adds to a fusion: channels times frequencies, or its width."""
     if stage in _MAP_SHAPES:
         channels, _, frequencies = _MAP_SHAPES[stage]
         return channels * frequencies

@@ -1,7 +1,8 @@
-"""The network: log-mel examples → 128 numbers each.
+"""Network: log-mel windows (n, 96, 64) → embeddings (n, 128).
 
-VGG configuration A with the last group of convolutions left out (``vggish_slim.py`` of Google's reference): four
-blocks of 3x3 convolutions, each ending in a 2x2 max pool, then three fully connected layers.
+VGG's configuration A (Simonyan and Zisserman, arXiv 1409.1556, table 1) without the last block, as in
+``vggish_slim.py`` of Google's reference: four blocks of 3x3 convolutions with ReLU, each followed by a 2x2 max pool,
+then three fully connected layers.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ from vggish_pt.nn.kernels.winograd import WinogradKernels
 from vggish_pt.nn.layers import check_layer, fused_stages
 from vggish_pt.nn.precision import float32_products
 
-# Windows per pass through the convolutions, whose intermediates should stay in the cache. (The fully connected layers
-# are bound by reading their weights, so they get all windows at once.)
+# Windows that the convolutions compute at a time on the CPU, so that intermediate results stay in the cache. The fully
+# connected layers are limited by reading their weights, so they compute all windows at once.
 _CONV_BLOCK = 16
 _WINOGRAD_BLOCK_PER_THREAD = 8
-# Elsewhere there is no such cache to stay in; small blocks would only leave the device waiting for its next kernel.
+# Other devices have no such cache, and would wait between small blocks.
 _DEVICE_BLOCK = 256
 
-# In float32, below so many windows, checking that the transformed weights are still right would cost more than a
-# percent. (In bfloat16 one window gains as much as many, and would differ visibly from the same window among many.)
-# With many threads the products become too small to share out (measured with two only).
+# Fewest windows for Winograd's convolutions. In float32, with fewer windows the check that the weights are unchanged
+# would take more than 1 % of the time. In bfloat16 a single window gains as much as many, and without Winograd would
+# differ visibly from the same window in a batch. With many threads the matrix products become too small to be shared
+# out (measured with two threads only).
 _WINOGRAD_MIN_WINDOWS = {torch.float32: 32, torch.bfloat16: 1}
 _WINOGRAD_MAX_THREADS = 8
 
@@ -46,14 +48,14 @@ class Network(nn.Module):
     """The VGGish network.
 
     Args:
-        fc_width: width of the two large fully connected layers (4096 in Google's model).
-        final_relu: whether the embedding goes through a last ReLU (see :class:`vggish_pt.nn.config.VGGishConfig`).
+        fc_width: width of the fully connected layers fc1 and fc2 (4096 in Google's model).
+        final_relu: True applies a ReLU to the embedding; see :class:`vggish_pt.nn.config.VGGishConfig`.
 
     Attributes:
-        winograd: whether :meth:`infer` may use Winograd's convolutions on the CPU, which are faster. In float32, where
-            they are used for many windows, they move embeddings by less than 2e-5; in bfloat16 about as far as bfloat16
-            itself does. True.
-        tf32: whether :meth:`infer` may use TF32 for float32 on a CUDA device. False.
+        winograd: True (default) lets :meth:`infer` use Winograd's convolutions on the CPU, which are faster. In float32
+            they compute batches of 32 windows or more and change embeddings by less than 2e-5; in bfloat16 they change
+            them about as much as bfloat16 itself does.
+        tf32: True lets :meth:`infer` use TF32 instead of float32 on a CUDA device. Default: False.
     """
 
     def __init__(self, fc_width: int = 4096, final_relu: bool = False) -> None:
@@ -74,17 +76,17 @@ class Network(nn.Module):
         self.embedding = nn.Linear(fc_width, c.EMBEDDING_SIZE)
 
     def convolutions(self, examples: Tensor, kernels: Kernels = TORCH_KERNELS) -> Iterator[tuple[str, Tensor]]:
-        """The convolutional part, stage by stage; what is not asked for is not computed.
+        """Compute the convolutional part layer by layer. Layers after the last one that is read are not computed.
 
         Args:
-            examples: (n, 1, 96, 64).
-            kernels: how to compute the layers.
+            examples: (n, 1, 96, 64) floating point.
+            kernels: operations that compute the layers.
 
         Yields:
-            Name and output of each stage, (n, channels, time, frequency): blocks after their pool (conv1 to conv4),
-            and in blocks of two convolutions each of them after its ReLU (conv3_1, conv3_2, conv4_1, conv4_2).
+            Name and output of each layer, (n, channels, time, frequency): conv1 to conv4 after their pool, and conv3_1,
+            conv3_2, conv4_1 and conv4_2 after their ReLU.
         """
-        # The first layer may be of a wider type than the others; see Float32Conv2d.
+        # The first layer may have a wider dtype than the others; see Float32Conv2d.
         wide, narrow = self.conv1.weight.dtype, self.conv2.weight.dtype
         x = examples.to(wide)
         for block, names in _BLOCKS.items():
@@ -98,35 +100,35 @@ class Network(nn.Module):
             yield block, x
 
     def fully_connected(self, features: Tensor, kernels: Kernels = TORCH_KERNELS) -> Iterator[tuple[str, Tensor]]:
-        """The fully connected part, stage by stage; what is not asked for is not computed.
+        """Compute the fully connected part layer by layer. Layers after the last one that is read are not computed.
 
         Args:
-            features: (n, 512, 6, 4), what the convolutions give.
-            kernels: how to compute the layers.
+            features: (n, 512, 6, 4), the output of conv4.
+            kernels: operations that compute the layers.
 
         Yields:
-            Name and output of each stage: fc1 and fc2 (n, fc_width), embedding (n, 128).
+            Name and output of each layer: fc1 and fc2 (n, fc_width), embedding (n, 128).
         """
-        # TensorFlow flattens (height, width, channels); free of cost where the memory format is channels_last.
+        # TensorFlow flattens (height, width, channels); in channels_last this copies nothing.
         x = features.permute(0, 2, 3, 1).flatten(1)
         for name, relu in (("fc1", True), ("fc2", True), ("embedding", self.final_relu)):
             x = kernels.linear(getattr(self, name), x, relu)
             yield name, x
 
     def forward(self, examples: Tensor, layer: str = "embedding") -> Tensor:
-        """Log-mel examples → embeddings, differentiably.
+        """Compute the output of a layer for log-mel windows, differentiably.
 
         Args:
-            examples: (n, 96, 64) or (n, 1, 96, 64) floating point.
-            layer: where to read the network.
+            examples: log-mel windows, (n, 96, 64) or (n, 1, 96, 64) floating point.
+            layer: the layer whose output is returned.
 
         Returns:
             "embedding": (n, 128). "fc1", "fc2": (n, fc_width), after the ReLU. "conv1" to "conv4", after the pool:
             (n, channels, time, frequency), that is (n, 64, 48, 32), (n, 128, 24, 16), (n, 256, 12, 8), (n, 512, 6, 4).
-            "fused": (n, 8192), or another fusion by name; see :func:`vggish_pt.nn.layers.fused_stages`.
+            "fused": (n, 8192), or another fusion; see :func:`vggish_pt.nn.layers.fused_stages`.
 
         Raises:
-            SettingsError: examples of another shape or type, or no such layer.
+            SettingsError: windows of another shape or type, or an unknown layer.
         """
         x = self._check(examples)
         if stages := fused_stages(check_layer(layer)):
@@ -136,14 +138,19 @@ class Network(nn.Module):
 
     @torch.inference_mode()
     def infer(self, examples: Tensor, layer: str = "embedding") -> Tensor:
-        """Like :meth:`forward` without gradients, in blocks sized for the cache, so that memory stays small.
+        """Compute the same as :meth:`forward` without gradients, faster and in less memory.
+
+        The convolutions run in blocks that fit the cache. Several threads may call ``infer`` of one network at a time.
 
         Args:
-            examples: (n, 96, 64) or (n, 1, 96, 64) floating point, n from 0.
-            layer: where to read the network.
+            examples: log-mel windows, (n, 96, 64) or (n, 1, 96, 64) floating point, n from 0.
+            layer: the layer whose output is returned.
 
         Returns:
-            As :meth:`forward`.
+            See :meth:`forward`.
+
+        Raises:
+            SettingsError: windows of another shape or type, or an unknown layer.
         """
         with float32_products(self.conv1.weight.device, tf32=self.tf32):
             return self._infer(self._check(examples), layer)
@@ -159,19 +166,19 @@ class Network(nn.Module):
         return features if layer in _BLOCKS else self._read(self.fully_connected(features, kernels), layer)
 
     def _inference_kernels(self, windows: int) -> tuple[Kernels, int]:
-        """How to compute so many windows, and how many of them at a time."""
+        """Return the kernels for a number of windows, and the number of windows that they compute at a time."""
         kernels = inference_kernels(self.children())
         threads = torch.get_num_threads()
-        dtype = self.conv2.weight.dtype  # float32 or bfloat16 where oneDNN takes the layers
-        worth_it = windows >= _WINOGRAD_MIN_WINDOWS.get(dtype, 1) and threads <= _WINOGRAD_MAX_THREADS
-        if not (self.winograd and worth_it and kernels is ONEDNN_KERNELS):
+        dtype = self.conv2.weight.dtype  # float32 or bfloat16 if oneDNN's kernels are used
+        faster = windows >= _WINOGRAD_MIN_WINDOWS.get(dtype, 1) and threads <= _WINOGRAD_MAX_THREADS
+        if not (self.winograd and faster and kernels is ONEDNN_KERNELS):
             return kernels, _CONV_BLOCK if self.conv1.weight.device.type == "cpu" else _DEVICE_BLOCK
         if self._winograd is None or not self._winograd.fits(self.children()):
             self._winograd = WinogradKernels(self.children())
         return self._winograd, max(2, threads) * _WINOGRAD_BLOCK_PER_THREAD
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_winograd": None}  # copies transform their own weights
+        return {**self.__dict__, "_winograd": None}  # a copy transforms its own weights
 
     def _fuse(self, x: Tensor, stages: tuple[str, ...], kernels: Kernels) -> Tensor:
         found: dict[str, Tensor] = {}
@@ -188,6 +195,18 @@ class Network(nn.Module):
             yield name, features
         yield from self.fully_connected(features, kernels)
 
+    def operations(self) -> int:
+        """Count the floating-point operations for one window, convolutions computed directly.
+
+        Returns:
+            Two operations for each multiplication with a weight; 1.728e9 in Google's model.
+        """
+        total, rows, columns = 0, c.EXAMPLE_FRAMES, c.MEL_BANDS
+        for names in _BLOCKS.values():
+            total += sum(2 * getattr(self, name).weight.numel() * rows * columns for name in names)
+            rows, columns = rows // 2, columns // 2
+        return total + sum(2 * layer.weight.numel() for layer in (self.fc1, self.fc2, self.embedding))
+
     @staticmethod
     def _read(stages: Iterator[tuple[str, Tensor]], layer: str) -> Tensor:
         return next(value for name, value in stages if name == layer)
@@ -202,6 +221,6 @@ class Network(nn.Module):
         if examples.ndim != 4 or examples.shape[1:] != (1, *size):
             raise SettingsError(
                 f"the network takes log-mel examples (n, 96, 64) or (n, 1, 96, 64), not {tuple(examples.shape)}; "
-                "model.frontend(waveform) makes them, and model.embed(audio) does all steps"
+                "model.frontend(waveform) computes them, and model.embed(audio) does all steps"
             )
         return examples

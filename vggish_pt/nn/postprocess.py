@@ -1,6 +1,6 @@
-"""Postprocessing: PCA with whitening, clipping and 8-bit quantisation, as ``vggish_postprocess.py`` of the reference.
+"""Postprocessing: PCA with whitening, clipping and 8-bit quantisation, as in the reference's ``vggish_postprocess.py``.
 
-AudioSet's released features are embeddings treated so. Most uses want the embeddings themselves.
+AudioSet's released features are postprocessed embeddings. Most other uses need the embeddings themselves.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from vggish_pt.errors import SettingsError, WeightsError
 
 
 class Postprocessor(nn.Module):
-    """Embeddings → whitened, clipped and optionally quantised embeddings.
+    """Whiten, clip and optionally quantise embeddings.
+
+    The parameters are float64 buffers, as the reference computes in float64 and some rows amplify an error 45 times.
+    Casts of the model, such as ``.half()``, do not change them. A call without parameters raises WeightsError.
 
     Args:
-        eigen_vectors: (128, 128), a row per principal component, scaled so that the result is white; or None.
-        means: (128,), subtracted first; or None.
+        eigen_vectors: (128, 128), one row for each principal component, scaled so that the result is white; or None.
+        means: (128,), subtracted from the embeddings first; or None.
 
-    The parameters are buffers in float64: the reference computes in float64, and some rows amplify an error 45 times.
-    Casting the model (``.half()``) leaves them as they are. Without parameters the module can be called
-    only with an error.
+    Raises:
+        WeightsError: only one of the two, or another shape.
     """
 
     eigen_vectors: Tensor | None
@@ -44,15 +46,15 @@ class Postprocessor(nn.Module):
 
     @property
     def available(self) -> bool:
-        """Whether the model has PCA parameters."""
+        """True if the model has PCA parameters."""
         return self.means is not None
 
     def forward(self, embeddings: Tensor, quantize: bool = False) -> Tensor:
-        """Whitens and clips embeddings; differentiable unless quantised.
+        """Whiten and clip embeddings, differentiably unless they are quantised.
 
         Args:
-            embeddings: (n, 128) floating point, pre-activation or not as the parameters were fitted.
-            quantize: True for 8-bit values, which span [-2, 2]. They are truncated, not rounded, as in the reference.
+            embeddings: (n, 128) floating point, with or without the final ReLU as the parameters were fitted.
+            quantize: True maps [-2, 2] to 8-bit integers, which are truncated, not rounded, as in the reference.
 
         Returns:
             (n, 128) in [-2, 2], of the embeddings' dtype; with ``quantize`` (n, 128) uint8.
@@ -78,7 +80,7 @@ class Postprocessor(nn.Module):
         return ((clipped - c.QUANTIZE_MIN) * (255.0 / (c.QUANTIZE_MAX - c.QUANTIZE_MIN))).to(torch.uint8)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Postprocessor:  # noqa: ARG002
-        # Follow the model to another device, never to another precision.
+        # The parameters follow the model to another device, but not to another precision. MPS has no float64.
         for name, buffer in self._buffers.items():
             if buffer is not None:
                 device = fn(torch.empty(0, dtype=torch.float32, device=buffer.device)).device
@@ -91,11 +93,11 @@ class Postprocessor(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        """Shown when the module is printed."""
+        """Return a note that is printed with the module."""
         return "" if self.available else "no PCA parameters"
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # A model built without PCA takes the parameters of a state dict that has them.
+        # A module without PCA parameters takes those of the state dict.
         for name in ("eigen_vectors", "means"):
             tensor = state_dict.get(prefix + name)
             if tensor is not None and getattr(self, name) is None:

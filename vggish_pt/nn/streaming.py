@@ -1,4 +1,4 @@
-"""Waveform at 16 kHz, arriving in pieces → log-mel examples, the same as from the whole."""
+"""Log-mel windows of a waveform that arrives in blocks; they equal those of the whole waveform."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from vggish_pt.nn.frontend import LogMel
 from vggish_pt.nn.windows import Pad, check_pad, hop_frames, padding
 
 Waveform = NDArray[np.float64]
-"""(T,) float64 samples of one channel at 16 kHz."""
+"""Samples of one channel at 16 kHz: (T,) float64."""
 
 
 class StreamingLogMel:
-    """Cuts one stream of samples into the windows of a clip.
+    """Cut a stream of samples into the log-mel windows of a clip.
+
+    Between calls it holds less than one window of frames and less than one frame of samples.
 
     Args:
-        frontend: computes the log-mel frames; each frame is computed once, however much windows overlap.
+        frontend: computes the log-mel frames. Each frame is computed once, also where windows overlap.
         hop: seconds from the start of one window to the next, a multiple of 0.01.
-        pad: what to do with an incomplete end; see :data:`vggish_pt.nn.windows.Pad`.
+        pad: padding of an incomplete window at the end; see :data:`vggish_pt.nn.windows.Pad`.
         device: where to compute.
 
     Attributes:
-        samples: how many samples came in so far.
-        windows: how many windows went out so far.
-
-    What is kept between calls is less than a window of frames and a frame of samples.
+        samples: number of samples received.
+        windows: number of windows returned.
     """
 
     def __init__(
@@ -48,39 +48,39 @@ class StreamingLogMel:
         self._device = torch.device(device)
         self._waveform: Waveform = np.zeros(0)
         self._frames = torch.zeros(0, c.MEL_BANDS, device=self._device)
-        self._skip = 0  # frames to pass over before the next window, where the hop is longer than a window
+        self._skip = 0  # frames to drop before the next window, if the hop is longer than a window
 
     def push(self, samples: Waveform) -> Tensor:
-        """Takes the next samples.
+        """Return the windows that the next samples complete.
 
         Args:
             samples: (T,) float64 at 16 kHz.
 
         Returns:
-            The windows that they complete: (n, 96, 64) float32, n from 0.
+            (n, 96, 64) float32, n from 0.
         """
         self.samples += len(samples)
         return self._advance(samples)
 
     def flush(self) -> Tensor:
-        """Ends the clip: pads it as asked and returns the last windows, (n, 96, 64)."""
+        """End the clip: pad it and return the last windows, (n, 96, 64) float32, n from 0."""
         missing = padding(self.samples, self._hop, self._pad)
         return self._advance(np.zeros(missing))
 
-    def kept(self) -> tuple[Waveform, NDArray[np.float32]]:
-        """What is kept between calls, copied: samples of no whole frame (T,), and frames of no whole window (n, 64)."""
+    def state(self) -> tuple[Waveform, NDArray[np.float32]]:
+        """Return copies of the samples of the incomplete frame, (T,), and frames of the incomplete window, (n, 64)."""
         return self._waveform.copy(), self._frames.cpu().numpy().copy()
 
     def resume(self, samples: int, waveform: Waveform, frames: NDArray[np.float32]) -> None:
-        """Puts a fresh stream where another one of the same hop was.
+        """Resume another stream of the same hop in this one, which has received nothing yet.
 
         Args:
-            samples: how many samples that one had taken.
-            waveform: the first of what it kept.
-            frames: the second.
+            samples: number of samples that the other stream had received.
+            waveform: samples of its :meth:`state`, (T,) float64.
+            frames: frames of its :meth:`state`, (n, 64) float32.
 
         Raises:
-            SettingsError: the three cannot belong together.
+            SettingsError: the shapes do not fit the number of samples.
         """
         computed = max(0, 1 + (samples - c.FRAME_LENGTH) // c.FRAME_HOP)
         windows = max(0, 1 + (computed - c.EXAMPLE_FRAMES) // self._step)
@@ -101,14 +101,14 @@ class StreamingLogMel:
             self._waveform = waveform.copy()
             return self._frames.new_zeros(0, c.EXAMPLE_FRAMES, c.MEL_BANDS)
         used = torch.from_numpy(np.ascontiguousarray(waveform[: (count - 1) * c.FRAME_HOP + c.FRAME_LENGTH]))
-        # A copy, so that the block can go, or be filled anew by whoever owns it.
+        # A copy, as the caller may reuse the memory of the block.
         self._waveform = waveform[count * c.FRAME_HOP :].copy()
         if self._device.type != "cpu":
             used = used.float().to(self._device, non_blocking=True)
         frames = self._frontend.log_mel(used)
-        passed = min(self._skip, len(frames))
-        self._skip -= passed
-        frames = torch.cat([self._frames, frames[passed:]])
+        skipped = min(self._skip, len(frames))
+        self._skip -= skipped
+        frames = torch.cat([self._frames, frames[skipped:]])
         windows = self._frontend.examples(frames, self._hop)
         consumed = len(windows) * self._step
         self._skip += max(0, consumed - len(frames))

@@ -1,6 +1,6 @@
-"""Windows: how hop and padding turn a number of samples into windows with a start and an end.
+"""Windows of a clip: their number, their padding and their times, from the clip's length, the hop and the padding mode.
 
-All counts are of samples at 16 kHz and are exact integers; seconds appear only at the surface.
+Lengths are whole numbers of samples at 16 kHz or of 10 ms frames; only arguments and results are in seconds.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from vggish_pt import constants as c
 from vggish_pt.errors import SettingsError
 
 Pad = Literal["short", "drop", "tail"]
-"""What to do with audio that does not fill a window.
+"""Padding of audio that does not fill its last window.
 
-``"short"`` pads with zeros only a clip shorter than one window, and drops an incomplete tail as the reference does;
-``"drop"`` is the reference exactly: 0 windows below 15,600 samples; ``"tail"`` pads the tail too, so that every sample
-is covered.
+``"short"`` pads with zeros only a clip shorter than one window, and drops an incomplete tail as the reference does.
+``"drop"`` equals the reference: 0 windows below 15,600 samples. ``"tail"`` pads the tail too, so that windows cover
+every sample.
 """
 
 FRAMES_PER_SECOND = c.SAMPLE_RATE // c.FRAME_HOP
@@ -26,13 +26,13 @@ MAX_HOP_SECONDS = 3600.0
 
 
 def hop_frames(hop: float) -> int:
-    """The hop as a whole number of 10 ms frames.
+    """Return a hop as a whole number of 10 ms frames.
 
     Args:
         hop: seconds, a positive multiple of 0.01.
 
     Raises:
-        SettingsError: not a number, not positive, not a multiple of 0.01 (within 1e-6), or above an hour.
+        SettingsError: the hop is not a number, not positive, not a multiple of 0.01 (within 1e-6), or above an hour.
     """
     try:
         exact = float(hop) * FRAMES_PER_SECOND
@@ -47,10 +47,10 @@ def hop_frames(hop: float) -> int:
 
 
 def check_pad(pad: str) -> Pad:
-    """Returns ``pad`` if it is one of the three modes.
+    """Return ``pad`` if it is a padding mode.
 
     Raises:
-        SettingsError: it is not.
+        SettingsError: it is not one.
     """
     if pad not in get_args(Pad):
         raise SettingsError(f"pad must be 'short', 'drop' or 'tail', not {pad!r}")
@@ -58,10 +58,10 @@ def check_pad(pad: str) -> Pad:
 
 
 def count_windows(samples: int, hop: float = c.DEFAULT_HOP_SECONDS, pad: Pad = "short") -> int:
-    """How many windows a clip gives.
+    """Return the number of windows of a clip.
 
     Args:
-        samples: the clip's length at 16 kHz.
+        samples: length of the clip at 16 kHz.
         hop: seconds, a positive multiple of 0.01.
         pad: "short", "drop" or "tail".
     """
@@ -75,10 +75,10 @@ def _count(samples: int, step: int) -> int:
 
 
 def padding(samples: int, hop: float = c.DEFAULT_HOP_SECONDS, pad: Pad = "short") -> int:
-    """How many zero samples ``pad`` appends to a clip of that length.
+    """Return the number of zero samples that ``pad`` appends to a clip.
 
     Args:
-        samples: the clip's length at 16 kHz; of an empty clip nothing is padded.
+        samples: length of the clip at 16 kHz. An empty clip is not padded.
         hop: seconds, a positive multiple of 0.01.
         pad: "short", "drop" or "tail".
     """
@@ -90,22 +90,23 @@ def padding(samples: int, hop: float = c.DEFAULT_HOP_SECONDS, pad: Pad = "short"
         return c.EXAMPLE_SAMPLES - samples
     if pad == "short":
         return 0
-    # The first window that reaches the end; with hops longer than a window, the last that starts before it.
+    # Index of the first window that reaches the clip's end, or, if the hop is longer than a window, of the last window
+    # that starts before the clip's end.
     last = min(-(-(samples - c.EXAMPLE_SAMPLES) // step), (samples - 1) // step)
     return max(0, last * step + c.EXAMPLE_SAMPLES - samples)
 
 
 def window_times(first: int, count: int, hop: float = c.DEFAULT_HOP_SECONDS) -> tuple[np.ndarray, np.ndarray]:
-    """When windows start and end.
+    """Return the start and end times of consecutive windows.
 
     Args:
         first: index of the first window.
-        count: how many windows.
+        count: number of windows.
         hop: seconds, a positive multiple of 0.01.
 
     Returns:
-        start and end in seconds, each (count,) float64; ``start = i * hop``, ``end = start + 0.975``.
+        Start and end in seconds, each (count,) float64; ``start = i * hop``, ``end = start + 0.975``.
     """
-    # i * frames is exact, and the division rounds once, so that times do not drift over days.
+    # The product of integers is exact and the division rounds once, so rounding errors do not add up.
     start = np.arange(first, first + count, dtype=np.int64) * hop_frames(hop) / FRAMES_PER_SECOND
     return start, start + c.EXAMPLE_SECONDS

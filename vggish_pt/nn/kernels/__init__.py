@@ -1,8 +1,8 @@
-"""The operations of the network's layers: torch's own, and oneDNN's fused ones for inference on the CPU.
+"""Kernels that compute the network's layers: torch's own, and oneDNN's fused ones for inference on the CPU.
 
-The network says which layers follow each other; how one is computed is decided here. torch sends float32 matrix
-products to MKL, which is slow on some processors, and applies each ReLU in a pass of its own over memory. oneDNN's
-kernels take the ReLU along. torch has them for its compiler; where they are missing, torch's own are used.
+torch sends float32 matrix products to MKL, which is slow on some processors, and applies each ReLU in a separate pass
+over memory. oneDNN's kernels include the ReLU. torch has them for its compiler; where they are missing, torch's own
+kernels are used.
 """
 
 from __future__ import annotations
@@ -13,60 +13,62 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from vggish_pt.nn.conv import Float32Conv2d
 
 
 class Kernels(Protocol):
-    """How a layer is computed."""
+    """Operations of the network's layers."""
 
     def conv(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
-        """Convolution and ReLU."""
+        """Return convolution and ReLU: (n, in, height, width) → (n, out, height, width)."""
 
     def pool(self, x: Tensor) -> Tensor:
-        """2x2 max pool."""
+        """Return the 2x2 max pool: (n, channels, height, width) → (n, channels, height / 2, width / 2)."""
 
     def linear(self, layer: nn.Linear, x: Tensor, relu: bool) -> Tensor:
-        """Fully connected layer, with or without ReLU."""
+        """Return a fully connected layer, with or without ReLU: (n, in) → (n, out)."""
 
 
-class TorchKernels:
-    """torch's own operations: any device, differentiable, hooks and replaced layers work."""
+class TorchKernels(Kernels):
+    """torch's own operations: differentiable, on any device, also for layers with hooks or of other classes."""
 
+    @override
     def conv(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
-        """As in :class:`Kernels`."""
         return F.relu(layer(x))
 
+    @override
     def pool(self, x: Tensor) -> Tensor:
-        """As in :class:`Kernels`."""
         return F.max_pool2d(x, 2)
 
+    @override
     def linear(self, layer: nn.Linear, x: Tensor, relu: bool) -> Tensor:
-        """As in :class:`Kernels`."""
         x = layer(x)
         return F.relu(x) if relu else x
 
 
-class OneDnnKernels:
-    """oneDNN's operations on the CPU with the ReLU fused in, for inference in float32 or bfloat16.
+class OneDnnKernels(Kernels):
+    """oneDNN's operations with fused ReLU, for inference on the CPU in float32 or bfloat16.
 
-    Weights are taken as they lie. Packing them beforehand into oneDNN's own layout gained 3 % in the convolutions and
-    would have to notice every write to them.
+    Weights stay in torch's layout. Packing them once into oneDNN's layout gained 3 % in the convolutions, but every
+    write to the weights would have to be noticed.
     """
 
+    @override
     def conv(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
-        """As in :class:`Kernels`."""
         geometry = (layer.padding, layer.stride, layer.dilation, layer.groups)
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, layer.weight, layer.bias, *geometry, "relu", [], "")
         return y
 
+    @override
     def pool(self, x: Tensor) -> Tensor:
-        """As in :class:`Kernels`. torch's pool would also write where each maximum was, in 64 bits."""
+        # torch's max_pool2d would also write the position of each maximum, in 64 bits.
         rows = torch.maximum(x[:, :, 0::2], x[:, :, 1::2])
         return torch.maximum(rows[..., 0::2], rows[..., 1::2])
 
+    @override
     def linear(self, layer: nn.Linear, x: Tensor, relu: bool) -> Tensor:
-        """As in :class:`Kernels`."""
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "relu" if relu else "none", [], "")
         return y
 
@@ -76,22 +78,22 @@ ONEDNN_KERNELS = OneDnnKernels()
 
 
 def inference_kernels(layers: Iterable[nn.Module]) -> Kernels:
-    """The fastest kernels that compute exactly these layers where they are.
+    """Return the fastest kernels that compute the given layers on their device.
 
     Args:
         layers: all layers of the network.
     """
-    return ONEDNN_KERNELS if _onednn_offers() and _onednn_takes(list(layers)) else TORCH_KERNELS
+    return ONEDNN_KERNELS if _onednn_available() and _onednn_supports(list(layers)) else TORCH_KERNELS
 
 
-def _onednn_offers() -> bool:
+def _onednn_available() -> bool:
     names = ("_convolution_pointwise", "_linear_pointwise", "_is_mkldnn_bf16_supported")
     mkldnn: Any = torch.backends.mkldnn
     return mkldnn.is_available() and mkldnn.enabled and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
-def _onednn_takes(layers: list[nn.Module]) -> bool:
-    # A layer of another class, or with hooks, does more than its weights say.
+def _onednn_supports(layers: list[nn.Module]) -> bool:
+    # Layers of other classes or with hooks compute more than their weights alone determine.
     if any(type(layer) not in (Float32Conv2d, nn.Conv2d, nn.Linear) for layer in layers):
         return False
     if any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers):

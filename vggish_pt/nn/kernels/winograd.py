@@ -1,14 +1,17 @@
-"""3x3 convolutions with a quarter or a third of the multiplications, after Winograd.
+"""Winograd's 3x3 convolutions, which need a quarter or a third of the multiplications.
 
 F(4x4, 3x3): a tile of 4x4 outputs needs 6x6 inputs. Tile and kernel are transformed, multiplied element by element
-(which over all channels is 36 matrix products), and transformed back; see Lavin and Gray, "Fast Algorithms for
-Convolutional Neural Networks" (CVPR 2016, arXiv 1509.09308). The transforms evaluate polynomials at five points and
-infinity. The usual points 0, ±1, ±2 make the root mean square error in this network's layers 5 times that of direct
-convolution in float32; 0, ±3/4, ±3/2 make it 2.4 times.
+(over all channels, 36 matrix products), and transformed back; see Lavin and Gray, "Fast Algorithms for Convolutional
+Neural Networks" (CVPR 2016, arXiv 1509.09308, section 4). The transforms evaluate polynomials at five points and at
+infinity. With the usual points 0, ±1, ±2, the root mean square error in this network's layers is 5 times that of direct
+convolution in float32; with 0, ±3/4, ±3/2 it is 2.4 times.
 
-In bfloat16, where the tile is rounded to 8 bits after its transform, F(4x4) would move the embedding too far. F(2x4),
-with 24 products for 8 outputs, moves it about as far as bfloat16 itself does. Its matrices have 8 bits or fewer, so
-they are exact; rounded ones cost more than all other roundings together where activations have a mean.
+In bfloat16 a transformed tile is rounded to 8 bits. F(4x4) would change embeddings too much; F(2x4), with 24 products
+for 8 outputs, changes them about as much as bfloat16 itself does. Its matrices are exact in 8 bits; rounded matrices
+would cost more than all other roundings together where activations have a mean.
+
+Own code, as ``torch.compile`` runs at 0.86 times the speed of torch's direct convolution, these kernels at 1.42 times
+in float32 and at 1.29 times in bfloat16 (``benchmarks/README.md``, "Past direct convolution").
 """
 
 from __future__ import annotations
@@ -22,26 +25,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import override
 
 from vggish_pt.nn.kernels import OneDnnKernels
 from vggish_pt.utils.crc32c import crc32c
 
 POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, 0.75, -0.75, 1.5, -1.5)}
-"""Outputs of a tile along one axis → the points, infinity aside, at which polynomials are evaluated."""
+"""Points besides infinity at which polynomials are evaluated, by the number of outputs of a tile along an axis."""
 
 _Matrix = NDArray[np.float64]
 
 
 def transforms(points: tuple[float, ...]) -> tuple[_Matrix, _Matrix, _Matrix]:
-    """The matrices of F(m, 3): for signal ``d`` (m + 2,) and kernel ``g`` (3,), ``A @ ((G @ g) * (B @ d))`` is their
-    correlation (m,).
+    """Return the matrices of F(m, 3).
+
+    For a signal ``d`` (m + 2,) and a kernel ``g`` (3,), ``A @ ((G @ g) * (B @ d))`` is their correlation (m,).
 
     Args:
-        points: m + 1 different numbers at which polynomials are evaluated; infinity is one more.
+        points: m + 1 different numbers at which polynomials are evaluated, besides infinity.
 
     Returns:
         A (m, m + 2), G (m + 2, 3) and B (m + 2, m + 2), float64. B holds polynomials with a leading coefficient of 1;
-        what they are divided by is in G.
+        G includes their divisors.
     """
 
     def evaluate(coefficients: int) -> _Matrix:
@@ -63,10 +68,10 @@ class Algorithm:
     """F(rows x columns, 3x3) in one data type.
 
     Attributes:
-        rows, columns: outputs of a tile.
-        dtype: of inputs, outputs and transformed kernels.
-        to_tile: transforms a tile's inputs, ((rows + 2) * (columns + 2),) squared.
-        from_tile: gives its outputs, (rows * columns, (rows + 2) * (columns + 2)).
+        rows, columns: size of a tile of outputs.
+        dtype: data type of inputs, outputs and transformed kernels.
+        to_tile: matrix that transforms the inputs of a tile, p x p with p = (rows + 2) * (columns + 2).
+        from_tile: matrix that transforms products to the outputs of a tile, (rows * columns, p).
     """
 
     rows: int
@@ -77,12 +82,12 @@ class Algorithm:
 
     @classmethod
     def make(cls, rows: int, columns: int, dtype: torch.dtype) -> Algorithm:
-        """The algorithm with this module's points."""
+        """Return the algorithm with the points of :data:`POINTS`."""
         (a, _, b), (across_a, _, across_b) = transforms(POINTS[rows]), transforms(POINTS[columns])
         return cls(rows, columns, dtype, _both_axes(b, across_b).to(dtype), _both_axes(a, across_a).to(dtype))
 
     def pack(self, weight: Tensor) -> Tensor:
-        """Transforms kernels.
+        """Transform kernels.
 
         Args:
             weight: (out, in, 3, 3) floating point.
@@ -97,13 +102,13 @@ class Algorithm:
     def convolve(
         self, x: Tensor, packed: Tensor | Sequence[Tensor], bias: Tensor, workspace: Workspace | None = None
     ) -> Tensor:
-        """Convolution with padding 1, and ReLU; without gradients.
+        """Compute a convolution with padding 1, and ReLU, without gradients.
 
         Args:
             x: (n, in, height, width), height a multiple of ``rows``, width of ``columns``; fastest in channels_last.
-            packed: kernels as :meth:`pack` gives them, or each of them in oneDNN's layout.
+            packed: output of :meth:`pack`, or a list of its matrices in oneDNN's layout.
             bias: (out,).
-            workspace: memory to work in, where there is some from the call before.
+            workspace: buffers of an earlier call; None allocates new ones.
 
         Returns:
             (n, out, height, width) in channels_last.
@@ -129,13 +134,13 @@ class Algorithm:
 
 
 class Workspace:
-    """Memory that is used again: fresh memory of this size comes from the system, page by page, at half the time."""
+    """Buffers that calls reuse. Without reuse, getting memory of this size from the system takes half of the time."""
 
     def __init__(self) -> None:
         self._buffers: dict[object, Tensor] = {}
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A tensor that holds anything. It is good until the next call with this name."""
+        """Return an uninitialised tensor. The next call with this name reuses its memory."""
         size = math.prod(shape)
         found = self._buffers.get((name, dtype))
         if found is None or found.numel() < size:
@@ -143,7 +148,7 @@ class Workspace:
         return found[:size].view(shape)
 
     def padded(self, n: int, height: int, width: int, channels: int, dtype: torch.dtype) -> Tensor:
-        """A tensor (n, height + 2, width + 2, channels) whose border is zero, if nobody writes to it."""
+        """Return a tensor (n, height + 2, width + 2, channels) with a border of zeros, which callers must not write."""
         key = (height, width, channels, dtype)
         found = self._buffers.get(key)
         if found is None or len(found) < n:
@@ -156,7 +161,7 @@ def _both_axes(down: _Matrix, across: _Matrix) -> Tensor:
 
 
 def _multiply(tiles: Tensor, kernels: Tensor | Sequence[Tensor], out: Tensor) -> None:
-    """(p, n, in) times (p, out, in) → (p, n, out), by oneDNN: float32 in a batch would go to MKL; see kernels.py."""
+    """Multiply (p, n, in) by (p, out, in) into (p, n, out), in float32 by oneDNN, as torch.bmm would use MKL."""
     if isinstance(kernels, Tensor) and tiles.dtype == torch.bfloat16:
         torch.bmm(tiles, kernels.transpose(1, 2), out=out)
         return
@@ -165,7 +170,7 @@ def _multiply(tiles: Tensor, kernels: Tensor | Sequence[Tensor], out: Tensor) ->
 
 
 def _laid_out(packed: Tensor) -> Tensor | list[Tensor]:
-    """Kernels as oneDNN wants them, so that it need not lay them out in every call."""
+    """Return float32 matrices in oneDNN's layout, so that oneDNN does not reorder them in every call."""
     lay_out = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
     if packed.dtype != torch.float32 or lay_out is None:
         return packed
@@ -179,37 +184,44 @@ ALGORITHMS = {
 
 
 class WinogradKernels(OneDnnKernels):
-    """oneDNN's operations, with the larger convolutions after Winograd, on the CPU.
+    """oneDNN's operations on the CPU, with Winograd's algorithm for the larger convolutions.
+
+    Transformed weights take four times the memory of the weights in float32 (71 MB in VGGish), 2.7 times in bfloat16
+    (24 MB). Each thread that computes has buffers of some tens of megabytes.
 
     Args:
-        layers: all layers of the network. Those with at least 128 channels in are transformed here, which takes four
-            times their memory in float32 (71 MB in VGGish), 2.7 times in bfloat16 (24 MB); smaller ones are faster
-            directly. Each thread that computes keeps some tens of megabytes to work in.
+        layers: all layers of the network. Convolutions with 128 or more input channels are transformed; direct
+            convolution is faster for the others.
     """
 
     def __init__(self, layers: Iterable[nn.Module]) -> None:
         self._threads = threading.local()  # a workspace for each thread that computes
         self._layers = [layer for layer in layers if isinstance(layer, nn.Conv2d) and layer.in_channels >= 128]
         self._checksum = self._current_checksum()
-        # _layers keeps the layers, and so their ids.
+        # ids stay valid, as _layers holds the layers.
         self._packed = {
             id(layer): _laid_out(ALGORITHMS[layer.weight.dtype].pack(layer.weight)) for layer in self._layers
         }
 
     def fits(self, layers: Iterable[nn.Module]) -> bool:
-        """Whether these are the layers that were transformed, their weights as they were, however written to since."""
+        """Return True if these layers were transformed and their weights have not changed since.
+
+        The check compares a CRC-32C of the weights, 2.4 ms for the 17.7 MB of these layers. ``Tensor._version`` and
+        ``data_ptr`` would take 13 us, but stay the same when ``weight.data``, a NumPy array that shares the memory or
+        another process is written to. Comparing with a copy takes as long as the CRC, and the memory of the copy.
+        """
         known = {id(layer) for layer in layers}
         return all(id(layer) in known for layer in self._layers) and self._checksum == self._current_checksum()
 
     def _current_checksum(self) -> int:
         checksum = 0
         for layer in self._layers:
-            stored = layer.weight.detach().permute(0, 2, 3, 1).contiguous()  # no copy in channels_last
-            checksum = crc32c(stored.view(torch.uint8).numpy().data.cast("B"), checksum)
+            weight = layer.weight.detach().permute(0, 2, 3, 1).contiguous()  # no copy in channels_last
+            checksum = crc32c(weight.view(torch.uint8).numpy().data.cast("B"), checksum)
         return checksum
 
+    @override
     def conv(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
-        """As in :class:`~vggish_pt.nn.kernels.Kernels`."""
         packed = self._packed.get(id(layer))
         if packed is None or layer.bias is None:
             return super().conv(layer, x)

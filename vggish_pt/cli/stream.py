@@ -1,14 +1,13 @@
-"""``vggish-pt stream``: sound as it arrives, from standard input or a microphone, to JSON lines."""
+"""``vggish-pt stream``: embed sound from standard input or a microphone as it arrives, as lines of JSON."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar, cast
 
 import typer
 
@@ -22,48 +21,43 @@ from vggish_pt.cli.options import (
     TrainedPad,
     TrainedResampler,
 )
-from vggish_pt.errors import AudioError, AudioWarning, SettingsError
+from vggish_pt.errors import SettingsError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from vggish_pt.inference.settings import EmbedSettings
     from vggish_pt.model import VGGish
 
 T = TypeVar("T")
-
-_NAME = "standard input"
-_READ_BYTES = 1 << 16
 
 
 def stream(
     sample_rate: Annotated[
         int | None,
         typer.Option(
-            help="Of raw samples on standard input, which is taken for a WAV otherwise; of the microphone (left out: "
-            "its own).",
+            help="Rate of raw samples on standard input, or of the microphone. Default: standard input is a WAV; the "
+            "microphone's own rate.",
             metavar="HERTZ",
         ),
     ] = None,
     channels: Annotated[
-        int | None, typer.Option(help="Of raw samples or the microphone; left out: 1.", metavar="N", min=1)
+        int | None, typer.Option(help="Channels of raw samples or of the microphone. Default: 1.", metavar="N", min=1)
     ] = None,
     encoding: Annotated[
         str | None,
         typer.Option(
-            help="Of raw samples, as ffmpeg calls it: u8, s8, s16le, s24le, s32le, f32le, f64le, and with be for "
-            "le; left out: s16le.",
+            help="Format of raw samples by ffmpeg's name: u8, s8, s16le, s24le, s32le, f32le, f64le, or with be for "
+            "le. Default: s16le.",
             metavar="NAME",
         ),
     ] = None,
     microphone: Annotated[
-        bool, typer.Option("--microphone", help="Listen to the default microphone (extra mic).")
+        bool, typer.Option("--microphone", help="Record from the default microphone (extra mic).")
     ] = False,
     classifier: Annotated[
         str | None,
         typer.Option(
-            help="Write the scores of a classifier's labels, not embeddings: a run folder that 'vggish-pt train' "
-            "made, or a Hub repository user/name.",
+            help="Write the scores of a classifier's labels instead of embeddings: a run folder of 'vggish-pt train', "
+            "or a Hub repository user/name.",
             metavar="RUN",
         ),
     ] = None,
@@ -87,12 +81,12 @@ def stream(
     resampler: TrainedResampler = None,
     device: Device = "auto",
 ) -> None:
-    """Embed sound as it arrives, a line of JSON for each window: its number, start and end in seconds, and embedding.
+    """Embed sound as it arrives, one line of JSON for each window: its number, start and end in seconds, and embedding.
 
-    With --classifier, the scores of its labels instead.
+    With --classifier, a line has the scores of the classifier's labels instead of the embedding.
 
-    Ends with the sound, with Ctrl-C or a kill (what has been read is still embedded; exit code 130 or 143), or when
-    the reader of its output has gone (exit code 0).
+    The command ends at the end of the sound, on Ctrl-C or SIGTERM (sound that has been read is still embedded; exit
+    code 130 or 143), or when the reader of its output exits (exit code 0).
 
     Example: ffmpeg -i URL -f wav - | vggish-pt stream
     """
@@ -110,7 +104,9 @@ def stream(
     check_device_name(device)
     check_encoding(encoding or "s16le")
     if sample_rate is None and not microphone and (channels is not None or encoding is not None):
-        raise SettingsError("raw samples need --sample-rate; a WAV says its own, so leave out the other two for it")
+        raise SettingsError(
+            "raw samples need --sample-rate; a WAV has its format in its header, so leave out --channels and --encoding"
+        )
     if microphone and encoding is not None:
         raise SettingsError("--encoding is for raw samples on standard input, not for the microphone")
     if not microphone and os.isatty(0):
@@ -123,23 +119,28 @@ def stream(
     else:
         model, write = _load_model(weights or "audioset", device), write_embeddings
 
-    from vggish_pt.inference.stream import EmbeddingStream
+    from vggish_pt.inference.stream_input import stream_file, stream_microphone
 
-    with _Signals() as signals, contextlib.ExitStack() as stack:
+    with _Signals() as signals:
         if microphone:
-            name, (rate, count, chunks) = "microphone", _listen(signals, stack, sample_rate, channels or 1)
-        elif sample_rate is not None:
-            name, rate, count = _NAME, sample_rate, channels or 1
-            chunks = _raw(signals, count, encoding or "s16le")
+            results = stream_microphone(
+                model, settings, sample_rate=sample_rate, channels=channels or 1, wait=signals.wait
+            )
         else:
-            name, (rate, count, chunks) = _NAME, _wav(signals)
-        sound = EmbeddingStream(model, rate, settings, channels=count, name=name)
+            results = stream_file(
+                model,
+                cast("BinaryIO", _StandardInput()),
+                settings,
+                sample_rate=sample_rate,
+                channels=channels or 1,
+                encoding=encoding or "s16le",
+                name="standard input",
+                wait=signals.wait,
+            )
         written = 0
-        for chunk in chunks:
-            written += write(sound.push(chunk), written)
-        if sound.received == 0 and not signals.number:
-            raise AudioError(f"{name}: no samples in it; the audio is empty", name)
-        write(sound.flush(), written)
+        with contextlib.closing(results):
+            for result in results:
+                written += write(result, written)
     if signals.number:
         raise typer.Exit(128 + signals.number)
 
@@ -156,7 +157,7 @@ def _load_model(weights: str, device: str) -> VGGish:
 
 
 def _load_classifier(run: str, device: str, given: dict[str, Any]) -> tuple[VGGish, EmbedSettings, Write]:
-    """The network below, how it must embed, and what writes the scores."""
+    """Return the classifier's network, its settings, and the function that writes scores."""
     from vggish_pt.classify import hub
 
     folder = hub.resolve(run)
@@ -168,58 +169,11 @@ def _load_classifier(run: str, device: str, given: dict[str, Any]) -> tuple[VGGi
     return classifier.backbone, classifier.embed_settings(**given), score_writer(classifier)
 
 
-def _read() -> bytes:
-    """What standard input has, as soon as it has anything; nothing at its end."""
-    try:
-        return os.read(0, _READ_BYTES)
-    except OSError as error:
-        raise AudioError(f"{_NAME}: cannot be read ({error.strerror or error})", _NAME) from error
+class _StandardInput:
+    """Standard input without Python's buffer: a read returns as soon as there is anything."""
 
-
-def _raw(
-    signals: _Signals, channels: int, encoding: str, length: int | None = None, data: bytes | None = b""
-) -> Iterator[NDArray[Any]]:
-    from vggish_pt.audio.pcm import Pcm
-
-    pcm = Pcm(channels, encoding, length)
-    while data is not None:
-        yield pcm.push(data)
-        data = signals.wait(_read) or None
-    if not signals.number and (complaint := pcm.complaint()):
-        warnings.warn(f"{_NAME}: {complaint}", AudioWarning, stacklevel=1)
-
-
-def _wav(signals: _Signals) -> tuple[int, int, Iterator[NDArray[Any]]]:
-    from vggish_pt.audio.pcm import read_wav_header
-    from vggish_pt.audio.samples import check_format
-
-    data = b""
-    while (header := read_wav_header(data, _NAME)) is None:
-        more = signals.wait(_read)
-        if signals.number:
-            raise typer.Exit(128 + signals.number)
-        if not more:
-            what = "ends within its header" if data else "no samples in it; the audio is empty"
-            raise AudioError(f"{_NAME}: {what}", _NAME)
-        data += more
-    check_format(_NAME, header.sample_rate, header.channels)
-    chunks = _raw(signals, header.channels, header.encoding, header.length, data[header.offset :])
-    return header.sample_rate, header.channels, chunks
-
-
-def _listen(
-    signals: _Signals, stack: contextlib.ExitStack, sample_rate: int | None, channels: int
-) -> tuple[int, int, Iterator[NDArray[Any]]]:
-    from vggish_pt.audio.microphone import Microphone
-
-    microphone = stack.enter_context(Microphone(sample_rate, channels))
-
-    def chunks() -> Iterator[NDArray[Any]]:
-        while (chunk := signals.wait(microphone.read)) is not None:
-            yield chunk
-        yield from microphone.rest()
-
-    return microphone.sample_rate, channels, chunks()
+    def read(self, size: int) -> bytes:
+        return os.read(0, size)
 
 
 class _Stop(Exception):
@@ -227,10 +181,10 @@ class _Stop(Exception):
 
 
 class _Signals:
-    """Makes SIGINT and SIGTERM end the wait for sound, and nothing else; a second one ends everything.
+    """Handler of SIGINT and SIGTERM: the first signal ends only the wait for sound, a second one ends the process.
 
     Attributes:
-        number: the signal that came; 0 for none.
+        number: number of the first signal; 0 if there was none.
     """
 
     def __init__(self) -> None:
@@ -238,7 +192,7 @@ class _Signals:
         self._waiting = False
 
     def wait(self, read: Callable[[], T]) -> T | None:
-        """What ``read`` gives, or None once a signal has come."""
+        """Return the result of ``read``, or None once a signal has arrived."""
         try:
             self._waiting = True
             result = None if self.number else read()
@@ -247,7 +201,7 @@ class _Signals:
         except _Stop:
             return None
 
-    def _came(self, number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.number:
             raise SystemExit(128 + number)
         self.number = number
@@ -256,7 +210,7 @@ class _Signals:
             raise _Stop
 
     def __enter__(self) -> _Signals:
-        self._before = [(number, signal.signal(number, self._came)) for number in (signal.SIGINT, signal.SIGTERM)]
+        self._before = [(number, signal.signal(number, self._handle)) for number in (signal.SIGINT, signal.SIGTERM)]
         return self
 
     def __exit__(self, *exc: object) -> None:

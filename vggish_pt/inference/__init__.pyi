@@ -17,3 +17,5 @@ from .settings import Postprocess as Postprocess
 from .settings import Precision as Precision
 from .stream import EmbeddingStream as EmbeddingStream
 from .stream import push_many as push_many
+from .stream_input import stream_file as stream_file
+from .stream_input import stream_microphone as stream_microphone

@@ -24,7 +24,7 @@ from vggish_pt.inference.embeddings import Embeddings
 from vggish_pt.inference.loading import WindowChunk, load_windows
 from vggish_pt.inference.pipeline import embed_clips, use_processes
 from vggish_pt.inference.processes import read_in_processes
-from vggish_pt.inference.processes.wire import MAX_WINDOWS, as_piece, messages, receive_message, send_message
+from vggish_pt.inference.processes.wire import MAX_WINDOWS, as_chunk, messages, receive_message, send_message
 from vggish_pt.inference.settings import EmbedSettings
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -114,7 +114,7 @@ def test_the_same_windows_through_the_wire(small_model, hop):
     stream.seek(0)
     pieces = []
     while stream.tell() < sent:
-        pieces.append(as_piece(3, *receive_message(stream)))
+        pieces.append(as_chunk(3, *receive_message(stream)))
     assert torch.equal(torch.cat([p.windows for p in pieces]), torch.cat([p.windows for p in expected]))
     assert [p.last for p in pieces] == [False] * (len(pieces) - 1) + [True]
     assert pieces[-1].duration == 65.0

@@ -1,4 +1,4 @@
-"""Which devices to compute on."""
+"""Devices by name, replicas of a model on several devices, and the network's precision."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _LIST = re.compile(r"cuda:all|cuda:[0-9]{1,3}(,cuda:[0-9]{1,3})+")
 
 
 def check_device_name(name: str, *, many: bool = False) -> None:
-    """Makes sure that a device may be called so, without asking whether it is there.
+    """Check the form of a device's name, without looking for the device.
 
     Args:
-        name: what :func:`choose_device` takes.
-        many: whether it may also be what :func:`choose_devices` takes.
+        name: a name for :func:`choose_device`.
+        many: True also allows the names for :func:`choose_devices`.
 
     Raises:
-        SettingsError: no device is called so.
+        SettingsError: the name is not the name of a device.
     """
     if _NAME.fullmatch(name) is not None:
         return
@@ -44,13 +44,13 @@ def check_device_name(name: str, *, many: bool = False) -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name.
+    """Return the device of a name.
 
     Args:
-        name: "cpu", "cuda", "cuda:N", "mps", or "auto" for CUDA where there is one, else MPS, else the CPU.
+        name: "cpu", "cuda", "cuda:N", "mps", or "auto" for CUDA if available, else MPS if available, else the CPU.
 
     Raises:
-        SettingsError: an unknown name, or a device that this machine has not.
+        SettingsError: an unknown name, or a device that this machine does not have.
     """
     import torch
 
@@ -62,7 +62,7 @@ def choose_device(name: str) -> torch.device:
     kind, _, index = name.partition(":")
     if kind == "cuda":
         count = _cuda_devices()
-        if int(index or 0) >= count:  # the number of a torch.device wraps around at 128
+        if int(index or 0) >= count:  # checked here, as the index of a torch.device wraps around at 128
             raise SettingsError(f"there is no device {name!r} here (CUDA devices found: {count}); use cpu or auto")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise SettingsError("there is no device 'mps' here; use cpu or auto")
@@ -70,13 +70,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_devices(name: str) -> list[torch.device]:
-    """The devices of that name, at least one.
+    """Return the devices of a name, at least one.
 
     Args:
-        name: as for :func:`choose_device`, or a list such as "cuda:0,cuda:1", or "cuda:all" for all there are.
+        name: a name for :func:`choose_device`; a list such as "cuda:0,cuda:1"; or "cuda:all" for all CUDA devices.
 
     Raises:
-        SettingsError: an unknown name, or a device that this machine has not.
+        SettingsError: an unknown name, or a device that this machine does not have.
     """
     check_device_name(name, many=True)
     if name == "cuda:all":
@@ -88,28 +88,28 @@ def choose_devices(name: str) -> list[torch.device]:
 
 
 def replicas(model: Model, devices: Sequence[torch.device]) -> list[Model]:
-    """The same model on each of several devices, for :func:`vggish_pt.inference.pipeline.embed_clips`.
+    """Return the model on each of several devices, for :func:`vggish_pt.inference.embed_clips`.
 
     Args:
-        model: is moved to the first device; copied to the others.
-        devices: where to.
+        model: the model. It is moved to the first device and copied to the others.
+        devices: the devices, at least one.
     """
     return [model.to(devices[0]), *(copy.deepcopy(model).to(device) for device in devices[1:])]
 
 
 def set_precision(model: Model, precision: str) -> Model:
-    """Makes a model compute in a precision.
+    """Set the precision of a model's network, in place.
 
     Args:
-        model: where it shall compute. It is changed.
-        precision: "fp32"; "tf32": float32 whose products have 10 bits of mantissa, on CUDA devices from Ampere on;
+        model: the model, on the device where it will compute.
+        precision: "fp32"; "tf32": float32 with 10 bits of mantissa in products, on CUDA devices from Ampere on; or
             "bf16".
 
     Returns:
         The model.
 
     Raises:
-        SettingsError: no such precision, or TF32 elsewhere than on a CUDA device.
+        SettingsError: an unknown precision, or TF32 on another device than CUDA's.
     """
     import torch
 
@@ -123,5 +123,5 @@ def set_precision(model: Model, precision: str) -> Model:
 def _cuda_devices() -> int:
     import torch
 
-    # is_available first: without a driver, a build of torch for CUDA may still count devices.
+    # A CUDA build of torch may count devices that cannot be used without a driver.
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -11,14 +11,14 @@ from vggish_pt.errors import VGGishError
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The embeddings of one source.
+    """Embeddings of one source.
 
     Attributes:
-        values: (n, 128) float32, or uint8 if quantised; of an earlier layer, its shape behind n. On the CPU.
-        start: (n,) float64, when each window starts, in seconds.
-        end: (n,) float64, when it ends: ``start + 0.975``. Where audio was padded, later than the audio's end.
+        values: (n, 128) float32, or uint8 if quantised; for another layer (n, ...). On the CPU.
+        start: (n,) float64, start of each window in seconds.
+        end: (n,) float64, end of each window in seconds: ``start + 0.975``. Padded windows end after the audio.
         source: name of the source.
-        duration: seconds of audio that the source held.
+        duration: seconds of audio in the source.
     """
 
     values: Tensor

@@ -1,4 +1,4 @@
-"""Windows → one vector for the clip, whatever layer they were read at."""
+"""Pooling: the values of a clip's windows, of any layer, to one vector for the clip."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vggish_pt.nn.config import VGGishConfig
 from vggish_pt.nn.layers import layer_shape
 
 Pooling = Literal["mean", "max", "mean+std"]
-"""``"mean"``, ``"max"``: over windows. ``"mean+std"``: the mean, then the (population) standard deviation."""
+"""``"mean"`` or ``"max"`` over windows; ``"mean+std"``: the mean, followed by the population standard deviation."""
 
 
 def check_pooling(pooling: str) -> Pooling:
-    """Returns ``pooling`` if there is such a one.
+    """Return ``pooling`` if it is the name of a pooling.
 
     Raises:
-        SettingsError: there is not.
+        SettingsError: it is not one.
     """
     if pooling not in get_args(Pooling):
         raise SettingsError(f"pooling must be 'mean', 'max' or 'mean+std', not {pooling!r}")
@@ -31,16 +31,16 @@ def check_pooling(pooling: str) -> Pooling:
 
 
 def layer_size(layer: str, config: VGGishConfig) -> int:
-    """How many numbers :func:`window_vectors` gives for a window."""
+    """Return the length of the vectors of :func:`window_vectors`."""
     return layer_shape(layer, config)[0]
 
 
 def window_vectors(values: Tensor) -> Tensor:
-    """A vector for each window.
+    """Return one vector for each window.
 
     Args:
-        values: (n, d), returned as they are; or, of a convolutional layer, (n, channels, time, frequency), of which
-            the mean over time and frequency is taken.
+        values: (n, d), which is not changed; or, of a convolutional layer, (n, channels, time, frequency), whose mean
+            over time and frequency is taken.
 
     Returns:
         (n, d) or (n, channels), float32.
@@ -50,7 +50,7 @@ def window_vectors(values: Tensor) -> Tensor:
 
 
 def pool_windows(values: Tensor, pooling: Pooling = "mean") -> Tensor:
-    """One vector for a clip.
+    """Return one vector for a clip.
 
     Args:
         values: (n, d) or (n, channels, time, frequency), n from 1; see :func:`window_vectors`.
@@ -67,18 +67,18 @@ def pool_windows(values: Tensor, pooling: Pooling = "mean") -> Tensor:
 
 
 def clip_vector(result: Embeddings | VGGishError, pooling: Pooling = "mean") -> NDArray[np.float32]:
-    """One vector for what :meth:`vggish_pt.VGGish.embed_iter` gives for a source.
+    """Return one vector for a result of :meth:`vggish_pt.VGGish.embed_iter`.
 
     Args:
-        result: the embeddings, or the error in their place.
+        result: the embeddings of a clip, or its error.
         pooling: see :data:`Pooling`.
 
     Returns:
         (d,) float32, for "mean+std" (2 * d,).
 
     Raises:
-        VGGishError: the error.
-        AudioError: embeddings of no window, which ``pad="drop"`` leaves of a short clip.
+        VGGishError: ``result``, if it is an error.
+        AudioError: the clip has no window, because it is short and ``pad`` is "drop".
     """
     result = raise_if_error(result)
     if len(result) == 0:

@@ -1,4 +1,4 @@
-"""What decides the numbers that ``embed`` gives, checked in one place and cheap to import."""
+"""Settings of the embedding, checked when they are made. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from vggish_pt.nn.layers import check_layer
 from vggish_pt.nn.windows import Pad, check_pad, hop_frames
 
 Postprocess = Literal["pca", "uint8"]
-"""``"pca"``: whitened and clipped to [-2, 2]. ``"uint8"``: that, quantised as the reference does."""
+"""``"pca"``: whitened and clipped to [-2, 2]. ``"uint8"``: the same, quantised to 8 bits as the reference does."""
 
 Precision = Literal["fp32", "tf32", "bf16"]
-"""Of the network's arithmetic; see :func:`vggish_pt.inference.devices.set_precision`."""
+"""Precision of the network's arithmetic; see :func:`vggish_pt.inference.set_precision`."""
 
 MAX_BATCH_SIZE = 1 << 16
 
 
 @dataclass(frozen=True)
 class EmbedSettings:
-    """What decides the numbers that come out, and the batch size, which does not.
+    """Settings of the embedding. All but the batch size determine the numbers.
 
     Attributes:
         hop: seconds from the start of one window to the next, a multiple of 0.01.
-        pad: "short", "drop" or "tail"; see :data:`vggish_pt.nn.windows.Pad`.
-        batch_size: windows per pass through the network; None chooses.
-        layer: where to read the network; see :func:`vggish_pt.nn.layers.check_layer`.
-        postprocess: None, "pca" or "uint8"; only for the embedding layer.
+        pad: "short", "drop" or "tail"; see :data:`vggish_pt.nn.Pad`.
+        batch_size: windows per batch of the network; None for 256.
+        layer: layer whose output is returned; see :data:`vggish_pt.nn.LAYERS`.
+        postprocess: None, "pca" or "uint8"; for the embedding layer only.
         resampler: "soxr", "resampy" or "torchaudio".
-        allow_truncated: True takes what a truncated or damaged file still holds, with a warning.
+        allow_truncated: True embeds what can be read of a truncated or damaged file, with a warning.
 
     Raises:
-        SettingsError: a value outside what it may be.
+        SettingsError: a value outside its range.
     """
 
     hop: float = c.DEFAULT_HOP_SECONDS
@@ -57,14 +57,16 @@ class EmbedSettings:
         if self.postprocess not in (None, *get_args(Postprocess)):
             raise SettingsError(f"postprocess must be None, 'pca' or 'uint8', not {self.postprocess!r}")
         if self.postprocess is not None and self.layer != "embedding":
-            raise SettingsError(f"postprocess is made for the embedding, not for layer {self.layer!r}; use one of them")
+            raise SettingsError(
+                f"postprocess is for the embedding layer, not for {self.layer!r}; leave out one of them"
+            )
 
 
 def check_precision(precision: str) -> None:
-    """Makes sure that there is such a precision.
+    """Check the name of a precision.
 
     Raises:
-        SettingsError: there is not.
+        SettingsError: the precision is unknown.
     """
     if precision not in (known := get_args(Precision)):
         raise SettingsError(f"precision must be one of {', '.join(known)}, not {precision!r}")

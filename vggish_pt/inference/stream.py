@@ -1,7 +1,7 @@
-"""Embeddings as the sound arrives: chunks of any size in, each window's embedding as soon as it is complete.
+"""Streams: embeddings of sound that arrives in chunks of any size, each window as soon as it is complete.
 
-What comes out equals what :meth:`vggish_pt.VGGish.embed` gives for the whole, however the sound is cut. Positions are
-counted in whole samples, so times do not drift over days. What a stream keeps is small, bounded, and can be saved.
+The results equal those of :meth:`vggish_pt.VGGish.embed` for the whole recording. Positions are whole numbers of
+samples, so that times stay exact over days. The state of a stream is small, bounded, and can be saved.
 """
 
 from __future__ import annotations
@@ -29,38 +29,38 @@ if TYPE_CHECKING:
     from vggish_pt.nn.extractor import Extractor
 
 Chunk: TypeAlias = "NDArray[Any] | Tensor"
-"""Sound that arrived: (T,) or (channels, T), T from 0; floating point in [-1, 1] or integer PCM."""
+"""Samples: (T,) or (channels, T), T from 0; floating point in [-1, 1] or integer PCM."""
 
 STATE_VERSION = 1
 
-# How many blocks a second a resampler gets that does whole signals only. A window waits for up to one of them.
+# Blocks per second for resamplers that need whole signals. A window is delayed by up to one block.
 _BLOCKS_PER_SECOND = 50
 
-# Samples at a time, so that no step multiplies the memory of a long chunk.
+# Samples that are converted at a time, so that a long chunk takes little memory.
 _BLOCK = 1 << 16
 
 _Accepted: TypeAlias = "tuple[int | None, list[Waveform]]"
-"""A chunk's channels, and their mean in blocks."""
+"""Number of channels of a chunk, and the mean of its channels in blocks."""
 
 
 class EmbeddingStream:
-    """One stream of sound; made by :meth:`vggish_pt.VGGish.stream`.
+    """One stream of sound, made by :meth:`vggish_pt.VGGish.stream`.
 
-    A context manager: leaving it without :meth:`flush` discards an incomplete window. A stream belongs to one thread at
-    a time; streams of different threads may share a model.
+    The stream is a context manager: leaving it without :meth:`flush` discards an incomplete window. Use a stream in one
+    thread at a time; streams of different threads may share a model.
 
     Args:
         model: the model.
         sample_rate: hertz.
-        settings: as of ``embed``.
-        channels: how many; None takes the first chunk's.
-        name: how errors and results call it.
-        state: where to go on; see :meth:`state`.
+        settings: settings of the embedding.
+        channels: number of channels; None for that of the first chunk.
+        name: name of the stream in errors and results.
+        state: :meth:`state` of the stream to resume.
 
     Attributes:
-        model, sample_rate, settings, name: as given.
-        channels: how many; None before the first chunk.
-        received: samples per channel that came in so far.
+        model, sample_rate, settings, name: the arguments.
+        channels: number of channels; None before the first chunk.
+        received: samples per channel received so far.
     """
 
     def __init__(
@@ -93,29 +93,29 @@ class EmbeddingStream:
             self._restore(state)
 
     def push(self, chunk: Chunk) -> Embeddings:
-        """Takes the next samples.
+        """Add the next samples, and return the windows that they complete.
 
         Args:
             chunk: (T,) or (channels, T), T from 0: floating point in [-1, 1], int8, int16, int32, or uint8 centred
                 on 128.
 
         Returns:
-            The windows that it completes, from none on, with their times since the beginning of the stream.
-            ``duration`` is how many seconds came in so far.
+            Zero or more windows, with their times since the beginning of the stream. ``duration`` is the number of
+            seconds received so far.
 
         Raises:
-            AudioError: non-finite samples (the message says where). The chunk is refused, the stream as before.
+            AudioError: samples that are not finite; the message has their position. The stream has not changed.
             SettingsError: a chunk of another shape, type or number of channels, or the stream has ended.
         """
         return push_many([(self, chunk)])[0]
 
     def flush(self) -> Embeddings:
-        """Ends the stream.
+        """End the stream, and return its last windows.
 
         Returns:
-            What ``pad`` makes of the rest: with "short", one window if the whole stream was shorter than a window; with
-            "tail", windows until every sample is covered; and whatever the resampler still held. None for a stream
-            into which nothing came.
+            Zero or more windows: those that the resampler's remaining samples complete, and padded ones. With ``pad``
+            "short", one window if the whole stream is shorter than a window; with "tail", windows until every sample
+            is covered. A stream without samples has no window.
 
         Raises:
             SettingsError: the stream has ended already.
@@ -125,12 +125,12 @@ class EmbeddingStream:
         return _run([(self, self._end())])[0]
 
     def state(self) -> State:
-        """What is needed to go on later, elsewhere, with the results that this stream would have given.
+        """Return the state needed to resume the stream later, also on another machine.
 
         Returns:
             Numbers, strings and NumPy arrays by name, 50 kB at most up to 48 kHz; ``numpy.savez(file, **state)``
-            stores them, and ``numpy.load`` reads them, without pickle. Weights, layer and postprocessing are not
-            part of it.
+            writes them and ``numpy.load`` reads them, without pickle. Weights, layer and postprocessing are not
+            included.
 
         Raises:
             SettingsError: the stream has ended.
@@ -180,7 +180,7 @@ class EmbeddingStream:
         return f"EmbeddingStream({self.name!r}, {self.sample_rate} Hz, {so_far})"
 
     def _no_values(self, batch: Batch) -> Tensor:
-        if self._nothing is None:  # most chunks complete no window, so it is made once
+        if self._nothing is None:  # most chunks complete no window
             self._nothing = batch.empty()
         return self._nothing
 
@@ -189,7 +189,7 @@ class EmbeddingStream:
             raise SettingsError(f"{self.name}: the stream has ended; start another one with model.stream(...)")
 
     def _accept(self, chunk: Chunk) -> _Accepted:
-        """The chunk, if it is one; changes nothing."""
+        """Check a chunk and convert it to blocks of one channel, without changing the stream."""
         self._check_open()
         array = as_array(chunk)
         if array is None:
@@ -208,7 +208,7 @@ class EmbeddingStream:
         return len(array), blocks
 
     def _advance(self, accepted: _Accepted) -> Iterator[Tensor]:
-        """Takes an accepted chunk; gives examples, (n, 96, 64) at a time."""
+        """Process a chunk that was accepted; yield log-mel windows, (n, 96, 64) float32."""
         self.channels, blocks = accepted
         for block in blocks:
             self.received += len(block)
@@ -217,13 +217,13 @@ class EmbeddingStream:
     def _end(self) -> Iterator[Tensor]:
         rest = self._resampler.flush()
         if self.received and self._examples.samples + len(rest) == 0:
-            rest = np.zeros(1)  # a sample or two at a high rate are still sound
+            rest = np.zeros(1)  # a few samples at a high rate give none at 16 kHz, but are not empty
         yield self._examples.push(rest)
         yield self._examples.flush()
 
 
 class _Gathered:
-    """The windows that a stream completes in one call."""
+    """Receiver of the windows that a stream completes in one call."""
 
     def __init__(self, stream: EmbeddingStream, batch: Batch) -> None:
         self.pending = 0
@@ -245,18 +245,18 @@ class _Gathered:
 
 
 def push_many(chunks: Iterable[tuple[EmbeddingStream, Chunk]]) -> list[Embeddings]:
-    """Pushes chunks into many streams of one model; the windows that they complete share passes through the network.
+    """Push chunks into many streams of one model; the windows that they complete share batches.
 
     Args:
-        chunks: each stream at most once, with the chunk that arrived in it; see :meth:`EmbeddingStream.push`. Streams
-            may differ in all their settings; those of one layer, postprocessing and batch size share passes.
+        chunks: pairs of a stream and its chunk, each stream at most once; see :meth:`EmbeddingStream.push`. Streams may
+            have different settings; those with the same layer, postprocessing and batch size share batches.
 
     Returns:
-        For each, in order, what ``stream.push(chunk)`` gives, up to the rounding of another batch size.
+        The result of ``stream.push(chunk)`` for each pair, in order, up to the rounding of another batch size.
 
     Raises:
-        AudioError: non-finite samples in a chunk. No stream has taken anything.
-        SettingsError: a stream that is there twice, of another model, or ended, or a chunk that does not fit it.
+        AudioError: samples in a chunk that are not finite. No stream has changed.
+        SettingsError: a stream given twice, of another model, or ended, or a chunk that does not fit its stream.
     """
     pairs = list(chunks)
     if len({id(stream) for stream, _ in pairs}) != len(pairs):

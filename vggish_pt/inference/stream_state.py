@@ -1,4 +1,4 @@
-"""Reading a stream's saved state: numbers, strings and arrays that may come from a damaged or foreign file."""
+"""Reader of a stream's saved state, whose numbers, strings and arrays may come from a damaged or foreign file."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from vggish_pt.errors import SettingsError
 
 State: TypeAlias = Mapping[str, Any]
-"""Numbers, strings and NumPy arrays by name; numbers and strings may have become arrays without dimensions."""
+"""Numbers, strings and NumPy arrays by name. ``numpy.load`` returns numbers and strings as 0-dimensional arrays."""
 
 _MAX_INTEGER = 1 << 62
 
 
 class StateReader:
-    """Reads a state, item by item.
+    """Read the items of a state, with checks.
 
     Args:
-        state: a mapping, such as ``numpy.load`` gives.
+        state: a mapping, such as ``numpy.load`` returns.
 
     Raises:
-        SettingsError: it is no mapping.
+        SettingsError: the state is not a mapping.
     """
 
     def __init__(self, state: State) -> None:
@@ -34,10 +34,10 @@ class StateReader:
         self._state = state
 
     def expect(self, name: str, value: int | str) -> None:
-        """Makes sure that the state agrees with the stream.
+        """Check that an item has the value of the stream.
 
         Raises:
-            SettingsError: it has another value, or none.
+            SettingsError: the item has another value, or is missing.
         """
         found = self._item(name)
         if found.ndim or found.item() != value:
@@ -45,10 +45,10 @@ class StateReader:
             raise SettingsError(f"the stream's state has {name} {text:.100}, but the stream has {value!r}")
 
     def integer(self, name: str) -> int:
-        """A whole number from 0.
+        """Return an item that is a whole number from 0.
 
         Raises:
-            SettingsError: it is none, or missing.
+            SettingsError: the item is something else, or missing.
         """
         found = self._item(name)
         if found.ndim or found.dtype.kind not in "iu" or not 0 <= found.item() < _MAX_INTEGER:
@@ -56,10 +56,10 @@ class StateReader:
         return int(found.item())
 
     def array(self, name: str, dtype: type[np.floating[Any]], dimensions: int = 1) -> NDArray[Any]:
-        """An array of finite numbers.
+        """Return an item that is an array of finite numbers.
 
         Raises:
-            SettingsError: it is of another type, not finite, or missing.
+            SettingsError: the item has another type, is not finite, or is missing.
         """
         found = self._item(name)
         if found.dtype != dtype or found.ndim != dimensions or not np.isfinite(found).all():
@@ -69,7 +69,7 @@ class StateReader:
     def _item(self, name: str) -> NDArray[Any]:
         try:
             found = np.asarray(self._state[name])
-        except (KeyError, ValueError, OSError, BadZipFile, zlib.error) as error:  # not there, or a damaged file
+        except (KeyError, ValueError, OSError, BadZipFile, zlib.error) as error:  # missing, or in a damaged file
             raise SettingsError(f"the stream's state has no {name} that can be read; it is damaged") from error
         if found.dtype.kind not in "iufU":
             raise SettingsError(f"the stream's state has a {name} that is no number, text or array of numbers")

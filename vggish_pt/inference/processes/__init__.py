@@ -1,15 +1,16 @@
-"""A pool of worker processes that decode, resample and run the front end; the network stays in the caller's process.
+"""Worker processes that decode, resample and run the front end; the network stays in the caller's process.
 
-The pool is its own, for the sake of two things. A decoder that crashes on a hostile file takes its process with it, and
-neither torch's ``DataLoader`` nor ``concurrent.futures.ProcessPoolExecutor`` survives that: here it costs that one
-file, and the worker is replaced. And a worker is a plain new Python process, not one of ``multiprocessing``'s: these
-would run the caller's script again where it has no ``if __name__ == "__main__"``, and start workers of their own.
+Own pool, for two reasons. A decoder that crashes on a hostile file takes its process with it. Here this costs that one
+file and the worker is replaced; torch's ``DataLoader`` and ``concurrent.futures.ProcessPoolExecutor`` fail as a whole
+(``test_a_deadly_file_costs_only_itself``). And workers of ``multiprocessing`` with the start method "spawn" run the
+caller's script again, which fails without ``if __name__ == "__main__"``. Pebble survives a crash, but has the same
+workers, and returns one result for each task, so that a file of three hours would be one message.
 
-A worker is told one source at a time, and sends its windows in pieces, so that the pieces of several sources come in
-turn, however long a source is. It may be ahead by so many bytes only. For each worker a thread of the caller's process
-waits for what it sends; so workers go on while the caller computes.
+A worker loads one clip at a time and sends the windows in chunks, so that chunks of several clips arrive in turn. The
+bytes that a worker may send ahead of the caller are limited. A thread of the caller's process for each worker receives
+its messages, so that workers continue while the caller computes.
 
-A decoder that hangs is not noticed: how long a file may take, nobody knows. The other workers go on without it.
+Limit: there is no timeout. A decoder that hangs blocks its worker; the other workers continue.
 """
 
 from __future__ import annotations
@@ -42,20 +43,21 @@ def read_in_processes(
     ahead: int = 256,
     hold: Callable[[], bool] = lambda: False,
 ) -> Generator[WindowChunk]:
-    """Yields the pieces of all tasks: of one task in order, of several as they come.
+    """Load clips in worker processes, and yield their chunks. Chunks of one clip come in order, clips in any order.
 
     Args:
-        tasks: read ahead only so far; always from the caller's thread. Their sources must be such that they can be
-            pickled.
-        frontend: says in which precision the workers compute, on the CPU.
-        settings: what decides the numbers.
-        workers: how many processes, at most; no more are started than there are tasks.
-        ahead: how many windows, and how many tasks, the caller takes at a time. Twice as much may wait.
-        hold: while it says True, no further task is begun.
+        clips: clips with different indices, whose sources can be pickled. The iterable is read a limited number ahead,
+            in the caller's thread.
+        frontend: front end with the precision in which the workers compute, on the CPU.
+        settings: settings of the embedding.
+        workers: largest number of processes; there are not more than clips.
+        ahead: number of windows, and of clips, that the caller processes at a time. Twice as many may wait.
+        hold: no further clip is started while this returns True.
 
     Raises:
+        SettingsError: a front end of another class.
         WorkerError: workers cannot be started.
-        Exception: whatever ``tasks`` raises, after the pieces of the tasks before.
+        Exception: any error of the iterable ``clips``, after the chunks of the clips before it.
     """
     if type(frontend) is not LogMel:
         raise SettingsError("worker processes compute the package's own front end only; use threads")
@@ -78,7 +80,7 @@ def read_in_processes(
                 else:
                     try:
                         data = pickle.dumps(clip, pickle.HIGHEST_PROTOCOL)
-                    except Exception as error:  # whatever other people's classes raise
+                    except Exception as error:  # classes of the user may raise anything
                         yield WindowChunk(clip.index, error=_unsendable(clip.name, error))
                     else:
                         pool.submit(_Task(clip.index, clip.name, data))

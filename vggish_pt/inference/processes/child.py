@@ -1,6 +1,6 @@
-"""A worker process: reads sources, and sends their log-mel windows to the process that started it.
+"""Worker process: loads clips, and sends their log-mel windows to the process that started it.
 
-It ends with its input pipe: when the process that started it closes the pipe, or is gone.
+The worker ends when its input pipe is closed, by the process that started it or by the end of that process.
 """
 
 from __future__ import annotations
@@ -27,56 +27,55 @@ from vggish_pt.utils.text import joined_lines
 
 
 def main() -> None:
-    """Runs in a fresh process; see :mod:`vggish_pt.inference.processes.pool` for the other side."""
+    """Run the worker in a new process; :mod:`vggish_pt.inference.processes.pool` is the other side."""
     try:
         _work()
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
-    os._exit(1)  # not through the interpreter's end, which may wait for the thread that reads the input pipe
+    os._exit(1)  # a normal exit may wait for the thread that reads the input pipe
 
 
 def _work() -> None:
     output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get among the messages
+    os.dup2(2, 1)  # keeps the output of libraries apart from the messages
     dtype, settings, allowance = receive_object(sys.stdin.buffer)
     inbox = _Inbox(sys.stdin.buffer, allowance)
-    told = _collect_warnings()
+    caught = _collect_warnings()
     torch.set_num_threads(1)
     frontend = LogMel(None if dtype is None else getattr(torch, dtype))
     send_message(output, {"ready": True})
     while True:
         label, data = inbox.tasks.get()
-        for piece in _read(label, data, frontend, settings):
-            for header, frames in messages(piece):
-                header["warnings"] = told[:]
-                told.clear()
+        for chunk in _load(label, data, frontend, settings):
+            for header, frames in messages(chunk):
+                header["warnings"] = caught[:]
+                caught.clear()
                 inbox.wait_for_room(frames.nbytes)
                 send_message(output, header, frames)
 
 
-def _read(label: str, data: bytes, frontend: LogMel, settings: EmbedSettings) -> Generator[WindowChunk]:
+def _load(label: str, data: bytes, frontend: LogMel, settings: EmbedSettings) -> Generator[WindowChunk]:
     try:
         clip: Clip = pickle.loads(data)  # noqa: S301 (from the process that started this one)
     except Exception as error:
+        reason = f"{type(error).__name__}: {joined_lines(error)}"
         advice = "define what opens it in a module that can be imported, or use threads"
-        message = (
-            f"{label}: cannot be had in a worker process ({type(error).__name__}: {joined_lines(error)}); {advice}"
-        )
+        message = f"{label}: cannot be unpickled in a worker process ({reason}); {advice}"
         yield WindowChunk(0, error=AudioError(message, label))
         return
     try:
         yield from load_windows(clip, frontend, settings)
-    except Exception as error:  # our mistake; it should cost one file, and be seen
+    except Exception as error:  # a fault of the package: it fails one file, and is printed
         traceback.print_exc()
         message = f"{label}: reading it failed unexpectedly ({type(error).__name__}: {error})"
         yield WindowChunk(0, error=WorkerError(message))
 
 
 class _Inbox:
-    """What comes through the input pipe: tasks, and word of how many bytes were taken.
+    """Messages from the input pipe: tasks, and numbers of bytes that the other process has received.
 
-    A thread reads it, so that the end of the pipe is noticed whatever the main thread is at.
+    A thread reads the pipe, so that its end is noticed also while the main thread decodes.
     """
 
     def __init__(self, stream: BinaryIO, allowance: int) -> None:
@@ -84,14 +83,14 @@ class _Inbox:
         self._stream = stream
         self._allowance = allowance
         self._sent = 0
-        self._taken = threading.Condition()
+        self._received = threading.Condition()
         threading.Thread(target=self._listen, name="vggish-pt-inbox", daemon=True).start()
 
     def wait_for_room(self, count: int) -> None:
-        """Waits until so many bytes may be sent."""
-        with self._taken:
+        """Wait until the allowance covers another ``count`` bytes."""
+        with self._received:
             while self._sent and self._sent + count > self._allowance:
-                self._taken.wait()
+                self._received.wait()
             self._sent += count
 
     def _listen(self) -> None:
@@ -99,9 +98,9 @@ class _Inbox:
             while True:
                 message = receive_object(self._stream)
                 if isinstance(message, int):
-                    with self._taken:
+                    with self._received:
                         self._sent -= message
-                        self._taken.notify()
+                        self._received.notify()
                 else:
                     self.tasks.put(message)
         finally:
@@ -109,16 +108,16 @@ class _Inbox:
 
 
 def _collect_warnings() -> list[str]:
-    """Warnings about audio are shown, or not, by the process that started this one."""
-    told: list[str] = []
+    """Collect warnings about audio in a list, for the process that started this one to show or ignore."""
+    caught: list[str] = []
     show = warnings.showwarning
 
-    def keep(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+    def collect(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
         if issubclass(category, AudioWarning):
-            told.append(str(message))
+            caught.append(str(message))
         else:
             show(message, category, *args, **kwargs)
 
-    warnings.showwarning = keep
+    warnings.showwarning = collect
     warnings.simplefilter("always", AudioWarning)
-    return told
+    return caught

@@ -1,4 +1,4 @@
-"""Worker processes and the tasks that wait for them."""
+"""Pool of worker processes, and the tasks that wait for a worker."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from vggish_pt import constants as c
 from vggish_pt.errors import AudioError, AudioWarning, WorkerError
 from vggish_pt.inference.loading import WindowChunk
 from vggish_pt.inference.processes.process import close_pipes, how_it_ended, start_process
-from vggish_pt.inference.processes.wire import as_piece, receive_message, send_object
+from vggish_pt.inference.processes.wire import as_chunk, receive_message, send_object
 
 _POLL_SECONDS = 0.1
 _JOIN_SECONDS = 10.0
-_TRIES = 2  # how often a source may end its worker's process before it is given up
-_STARTS = 3  # how often in a row a worker may fail to start
+_ATTEMPTS = 2  # a clip fails when it has ended this many worker processes
+_STARTS = 3  # attempts in a row to start a worker
 
-_MAX_HELD_BYTES = 1 << 25  # of tasks that hold the bytes of a file
+_MAX_HELD_BYTES = 1 << 25  # limit on waiting tasks that hold the bytes of a file
 
 
 @dataclass
 class _Task:
-    """A task on its way.
+    """A clip to load.
 
     Attributes:
-        number: of the task.
-        label: how errors call it.
-        data: the task, pickled.
-        tries: how many workers it has ended.
-        given: how many of its windows have come.
-        known: how many windows will come that have come before, from a worker that ended.
+        number: index of the clip.
+        label: name of the clip in errors.
+        data: the pickled clip.
+        attempts: number of worker processes that it has ended.
+        received: number of its windows received so far.
+        repeated: number of windows to drop, as a worker that ended had sent them already.
     """
 
     number: int
     label: str
     data: bytes
-    tries: int = 0
-    given: int = 0
-    known: int = 0
+    attempts: int = 0
+    received: int = 0
+    repeated: int = 0
 
 
 @dataclass
 class _Arrival:
-    """A piece from a worker, so many bytes of whose allowance it takes."""
+    """A chunk from a worker. Acknowledging it lets the worker send as many bytes again."""
 
-    piece: WindowChunk
+    chunk: WindowChunk
     warnings: list[str]
     acknowledge: Callable[[], None]
 
@@ -62,10 +62,14 @@ _Event: TypeAlias = "_Arrival | BaseException"
 
 
 class Pool:
-    """Workers and the tasks that wait for them.
+    """Workers, and the tasks that wait for a worker.
+
+    Args:
+        workers: largest number of worker processes.
+        setup: first message to each worker.
 
     Attributes:
-        open: tasks that have not ended yet, as far as :meth:`take` knows.
+        open: number of tasks whose last chunk :meth:`take` has not returned yet.
     """
 
     def __init__(self, workers: int, setup: tuple[Any, ...]) -> None:
@@ -74,29 +78,29 @@ class Pool:
         self.stopped = False
         self.events: SimpleQueue[_Event] = SimpleQueue()
         self.lock = threading.Lock()
-        self._workers = workers
+        self._limit = workers
         self._held = 0
         self._backlog: deque[_Task] = deque()
-        self._slots: list[_Worker] = []
+        self._workers: list[_Worker] = []
 
     def wants(self, count: int) -> bool:
-        """Whether another task should be submitted, if ``count`` may be open at a time."""
-        return self.open < count and (self._held < _MAX_HELD_BYTES or self.open < 2 * self._workers)
+        """Return True if another task should be submitted, with ``count`` open at a time."""
+        return self.open < count and (self._held < _MAX_HELD_BYTES or self.open < 2 * self._limit)
 
-    def submit(self, job: _Task) -> None:
-        """Takes a task."""
+    def submit(self, task: _Task) -> None:
+        """Add a task."""
         self.open += 1
-        self.give_back(job, front=False)
-        if len(self._slots) < min(self._workers, self.open):
-            self._slots.append(_Worker(self, len(self._slots)))
-        for slot in self._slots:
-            slot.feed()
+        self.enqueue(task, front=False)
+        if len(self._workers) < min(self._limit, self.open):
+            self._workers.append(_Worker(self, len(self._workers)))
+        for worker in self._workers:
+            worker.feed()
 
     def take(self) -> WindowChunk:
-        """The next piece."""
+        """Wait for the next chunk of any task and return it."""
         while True:
             try:
-                event = self.events.get(timeout=_POLL_SECONDS)  # so that Ctrl-C is heard on every platform
+                event = self.events.get(timeout=_POLL_SECONDS)  # with a timeout, Ctrl-C works on every platform
                 break
             except Empty:
                 continue
@@ -105,67 +109,67 @@ class Pool:
         event.acknowledge()
         for text in event.warnings:
             warnings.warn(text, AudioWarning, stacklevel=2)
-        if event.piece.last:
+        if event.chunk.last:
             self.open -= 1
-        return event.piece
+        return event.chunk
 
-    def next_job(self) -> _Task | None:
-        """The next task to be done; with the lock held."""
+    def next_task(self) -> _Task | None:
+        """Remove and return the next task, or None. The caller holds the lock."""
         if not self._backlog:
             return None
-        job = self._backlog.popleft()
-        self._held -= len(job.data)
-        return job
+        task = self._backlog.popleft()
+        self._held -= len(task.data)
+        return task
 
-    def give_back(self, job: _Task, *, front: bool = True) -> None:
-        """Puts a task among those that wait."""
+    def enqueue(self, task: _Task, *, front: bool = True) -> None:
+        """Add a task to those that wait."""
         with self.lock:
-            self._held += len(job.data)
+            self._held += len(task.data)
             if front:
-                self._backlog.appendleft(job)
+                self._backlog.appendleft(task)
             else:
-                self._backlog.append(job)
+                self._backlog.append(task)
 
     def stop(self) -> None:
-        """Ends all workers at once."""
+        """End all workers at once."""
         with self.lock:
             self.stopped = True
-        for slot in self._slots:
-            slot.kill()
-        for slot in self._slots:
-            slot.join()
+        for worker in self._workers:
+            worker.kill()
+        for worker in self._workers:
+            worker.join()
 
 
 class _Worker:
-    """A place for one worker at a time: a thread that starts it, hears what it sends, and replaces it if it dies."""
+    """A worker process and the thread that starts it, receives its messages, and replaces it if it dies."""
 
     def __init__(self, pool: Pool, index: int) -> None:
         self._pool = pool
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = False
-        self._job: _Task | None = None
+        self._task: _Task | None = None
         self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"vggish-pt-worker-{index}", daemon=True)
         self._thread.start()
 
     def feed(self) -> None:
-        """Gives the worker a task, if it is free and there is one."""
+        """Send the worker a task if it is idle and a task waits."""
         with self._pool.lock:
             process = self._process
-            if process is None or not self._ready or self._job is not None:
+            if process is None or not self._ready or self._task is not None:
                 return
-            job = self._job = self._pool.next_job()
-        if job is not None:
-            self._send(process, (job.label, job.data))
+            task = self._task = self._pool.next_task()
+        if task is not None:
+            self._send(process, (task.label, task.data))
 
     def kill(self) -> None:
-        """Ends the worker."""
+        """End the worker."""
         with self._pool.lock:
             if self._process is not None:
                 self._process.kill()
 
     def join(self) -> None:
-        """Waits until the worker is gone; not for ever, should the system be unable to end it."""
+        """Wait until the worker has ended, at most 10 s."""
         self._thread.join(_JOIN_SECONDS)
 
     def _run(self) -> None:
@@ -178,17 +182,17 @@ class _Worker:
                     self._send(process, self._pool.setup)
                     with contextlib.suppress(EOFError):
                         while True:
-                            self._hear(process, *receive_message(cast("Any", process.stdout)))
+                            self._receive(process, *receive_message(cast("Any", process.stdout)))
                 finally:
-                    process.kill()  # where it sent what is no message, or something went wrong here
+                    process.kill()  # also after an invalid message or an error in this thread
                     code = process.wait()
                     close_pipes(process)
                 with self._pool.lock:
                     self._process = None
                 starts = 0 if self._ready else starts + 1
                 if starts == _STARTS and not self._pool.stopped:
-                    raise _no_start(f"{how_it_ended(code)}; see above what it printed")
-                self._lose(code)
+                    raise _no_start(f"{how_it_ended(code)}; see its output above")
+                self._retry(code)
         except OSError as error:
             self._pool.events.put(_no_start(str(error)))
         except BaseException as error:
@@ -201,42 +205,42 @@ class _Worker:
                 process.kill()
 
     def _send(self, process: subprocess.Popen[bytes], message: object) -> None:
-        with self._writing, contextlib.suppress(OSError, ValueError):  # it is gone; its thread sees that
+        with self._writing, contextlib.suppress(OSError, ValueError):  # the worker has ended; its thread notices
             send_object(cast("Any", process.stdin), message)
 
-    def _hear(self, process: subprocess.Popen[bytes], header: dict[str, Any], windows: Tensor) -> None:
+    def _receive(self, process: subprocess.Popen[bytes], header: dict[str, Any], windows: Tensor) -> None:
         if "ready" in header:
             self._ready = True
             self.feed()
             return
-        job = self._job
-        if job is None:
+        task = self._task
+        if task is None:
             raise EOFError
         size = int(header.get("rows", 0)) * c.MEL_BANDS * 4
-        passed = min(job.known, len(windows))
-        job.known -= passed
-        job.given += len(windows) - passed
-        piece = as_piece(job.number, header, windows[passed:])
-        told = [str(text) for text in header.get("warnings", [])]
-        self._pool.events.put(_Arrival(piece, told, lambda: self._send(process, size)))
-        if piece.last:
-            self._job = None
+        dropped = min(task.repeated, len(windows))
+        task.repeated -= dropped
+        task.received += len(windows) - dropped
+        chunk = as_chunk(task.number, header, windows[dropped:])
+        texts = [str(text) for text in header.get("warnings", [])]
+        self._pool.events.put(_Arrival(chunk, texts, lambda: self._send(process, size)))
+        if chunk.last:
+            self._task = None
             self.feed()
 
-    def _lose(self, code: int) -> None:
-        """The worker is gone: what it was at is tried once more, elsewhere, or is given up."""
-        job, self._job = self._job, None
-        if job is None or self._pool.stopped:
+    def _retry(self, code: int) -> None:
+        """Retry the task of a worker that has ended, or report it as failed after the last attempt."""
+        task, self._task = self._task, None
+        if task is None or self._pool.stopped:
             return
-        job.tries += 1
-        if job.tries < _TRIES:
-            job.known = job.given
-            self._pool.give_back(job)
+        task.attempts += 1
+        if task.attempts < _ATTEMPTS:
+            task.repeated = task.received
+            self._pool.enqueue(task)
             return
-        reason = "its decoder cannot bear what is in it, or memory ran out"
-        message = f"{job.label}: the worker process that read it died, twice ({how_it_ended(code)}); {reason}"
-        error = AudioError(message, job.label)
-        self._pool.events.put(_Arrival(WindowChunk(job.number, error=error), [], lambda: None))
+        reason = "the file crashes its decoder, or memory ran out"
+        message = f"{task.label}: the worker process that read it died, twice ({how_it_ended(code)}); {reason}"
+        error = AudioError(message, task.label)
+        self._pool.events.put(_Arrival(WindowChunk(task.number, error=error), [], lambda: None))
 
 
 def _no_start(reason: str) -> WorkerError:

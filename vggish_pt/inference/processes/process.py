@@ -1,4 +1,4 @@
-"""A worker's process, seen from the one that starts it."""
+"""Start and end of a worker process."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _BOOT = (
 
 
 def start_process() -> subprocess.Popen[bytes]:
-    """Starts a worker, which imports from where this process does, but runs nothing of the caller's script.
+    """Start a worker with the import path of this process. It does not run the caller's script.
 
     Raises:
         WorkerError: there is no interpreter to start.
-        OSError: the system refuses.
+        OSError: the system cannot start a process.
     """
     if getattr(sys, "frozen", False) or not sys.executable:
         raise WorkerError("worker processes need a Python interpreter (sys.executable), and there is none; use threads")
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    environment = {**os.environ, **one_thread, "CUDA_VISIBLE_DEVICES": ""}  # the devices are not the workers' business
+    environment = {**os.environ, **one_thread, "CUDA_VISIBLE_DEVICES": ""}  # workers use no CUDA device
     flags = ["-P", *(["-X", "utf8"] if sys.flags.utf8_mode else [])]
-    # Ctrl-C is for this process, which ends the workers.
+    # Workers ignore Ctrl-C; this process ends them.
     options: dict[str, Any] = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread only, and inherited
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # in this thread, and inherited by the worker
     process = subprocess.Popen(
         [sys.executable, *flags, "-c", _BOOT],
         stdin=subprocess.PIPE,
@@ -48,20 +48,20 @@ def start_process() -> subprocess.Popen[bytes]:
 
         fcntl.fcntl(cast("Any", process.stdout), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109
-    with contextlib.suppress(OSError):  # it is gone already; whoever reads from it sees that
+    with contextlib.suppress(OSError):  # the worker has ended already; its reader notices
         cast("Any", process.stdin).write(json.dumps(path).encode() + b"\n")
     return process
 
 
 def close_pipes(process: subprocess.Popen[bytes]) -> None:
-    """Releases the pipes of a worker that is gone."""
+    """Close the pipes of a worker that has ended."""
     for pipe in (process.stdin, process.stdout):
         with contextlib.suppress(OSError):
             cast("Any", pipe).close()
 
 
 def how_it_ended(code: int) -> str:
-    """A return code as text: the signal's name, or the exit code."""
+    """Describe a return code: the signal's name, or the exit code."""
     if code >= 0:
         return f"exit code {code}"
     try:

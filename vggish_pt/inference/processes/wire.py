@@ -1,7 +1,7 @@
-"""What worker processes and the process that started them say to each other, through the worker's two pipes.
+"""Messages between worker processes and the process that started them, through the worker's two pipes.
 
-To the worker, each message is a length and a pickle. From the worker, which has read files of any origin, nothing is
-unpickled: each message is a length, a JSON object, and as many bytes of log-mel frames as that says.
+A message to a worker is a length and a pickle. Messages from a worker, which has read files of any origin, are never
+unpickled: each is a length, a JSON object, and log-mel frames whose number is in the JSON object.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vggish_pt import constants as c
 from vggish_pt import errors
 from vggish_pt.inference.loading import WindowChunk, no_windows
 
-# Windows in a message, at most: 1.5 MiB.
+# Largest number of windows in a message: 1.5 MiB.
 MAX_WINDOWS = 64
 _MAX_ROWS = MAX_WINDOWS * c.EXAMPLE_FRAMES
 _MAX_HEADER = 1 << 20
@@ -29,10 +29,10 @@ _LENGTH = struct.Struct("<Q")
 
 
 def send_object(stream: BinaryIO, value: object) -> None:
-    """Sends anything that can be pickled to a worker.
+    """Send an object that can be pickled to a worker.
 
     Raises:
-        OSError: the worker is no longer there.
+        OSError: the worker has ended.
     """
     data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     stream.write(_LENGTH.pack(len(data)))
@@ -41,17 +41,17 @@ def send_object(stream: BinaryIO, value: object) -> None:
 
 
 def receive_object(stream: BinaryIO) -> Any:
-    """The next of them, in the worker.
+    """Receive the next object, in the worker.
 
     Raises:
-        EOFError: there are no more.
+        EOFError: the pipe was closed.
     """
     (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
     return pickle.loads(_exactly(stream, length))  # noqa: S301 (from the process that started this one)
 
 
 def send_message(stream: BinaryIO, header: dict[str, Any], frames: Tensor | None = None) -> None:
-    """Sends a header, with frames (rows, 64) float32, from a worker."""
+    """Send a header, and frames (rows, 64) float32, from a worker."""
     text = json.dumps(header).encode()
     stream.write(_LENGTH.pack(len(text)))
     stream.write(text)
@@ -61,10 +61,10 @@ def send_message(stream: BinaryIO, header: dict[str, Any], frames: Tensor | None
 
 
 def receive_message(stream: BinaryIO) -> tuple[dict[str, Any], Tensor]:
-    """The next header and its windows, (n, 96, 64).
+    """Receive the next header and its windows, (n, 96, 64) float32.
 
     Raises:
-        EOFError: there are no more, or what came is no message.
+        EOFError: the pipe was closed, or the bytes are not a valid message.
     """
     (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
     if length > _MAX_HEADER:
@@ -84,23 +84,20 @@ def receive_message(stream: BinaryIO) -> tuple[dict[str, Any], Tensor]:
     return header, torch.from_numpy(frames).unfold(0, c.EXAMPLE_FRAMES, step).transpose(1, 2)
 
 
-def messages(piece: WindowChunk) -> Generator[tuple[dict[str, Any], Tensor]]:
-    """A piece as messages: headers with frames.
-
-    Windows that overlap are sent as the frames that they share.
-    """
-    parts = torch.split(piece.windows, MAX_WINDOWS)
+def messages(chunk: WindowChunk) -> Generator[tuple[dict[str, Any], Tensor]]:
+    """Yield a chunk as messages: headers with frames. Of windows that overlap, each frame is sent once."""
+    parts = torch.split(chunk.windows, MAX_WINDOWS)
     for i, windows in enumerate(parts):
         frames, step = _frames(windows)
         header: dict[str, Any] = {"rows": len(frames), "step": step}
         if i == len(parts) - 1:
-            header["duration"] = piece.duration
-            header["error"] = None if piece.error is None else _described(piece.error)
+            header["duration"] = chunk.duration
+            header["error"] = None if chunk.error is None else _described(chunk.error)
         yield header, frames
 
 
-def as_piece(number: int, header: dict[str, Any], windows: Tensor) -> WindowChunk:
-    """The piece that came as a message."""
+def as_chunk(number: int, header: dict[str, Any], windows: Tensor) -> WindowChunk:
+    """Return the chunk of a message."""
     duration, error = header.get("duration"), header.get("error")
     return WindowChunk(
         number,
@@ -122,7 +119,7 @@ def _exactly(stream: BinaryIO, count: int) -> bytes:
 
 
 def _frames(windows: Tensor) -> tuple[Tensor, int]:
-    """The frames that windows are made of, (rows, 64), and how many lie between two windows' starts."""
+    """Return the frames of windows, (rows, 64), and the number of frames from one window's start to the next."""
     step = windows.stride(0) // c.MEL_BANDS
     if len(windows) > 1 and windows.stride() == (step * c.MEL_BANDS, c.MEL_BANDS, 1) and step < c.EXAMPLE_FRAMES:
         rows = (len(windows) - 1) * step + c.EXAMPLE_FRAMES

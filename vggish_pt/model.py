@@ -1,4 +1,4 @@
-"""The model that users hold: front end, network and postprocessing in one ``nn.Module``."""
+"""VGGish, the model: front end, network and postprocessing in one ``nn.Module``."""
 
 from __future__ import annotations
 
@@ -35,17 +35,21 @@ if TYPE_CHECKING:
 
 
 class VGGish(nn.Module):
-    """VGGish: audio → one 128-d embedding per 0.96 s.
+    """VGGish: audio → one embedding of 128 numbers for each 0.96 s.
+
+    Source: Hershey et al., "CNN Architectures for Large-Scale Audio Classification" (ICASSP 2017, arXiv 1609.09430),
+    and Google's code (``research/audioset/vggish`` in tensorflow/models).
 
     Args:
-        config: configuration; None for Google's architecture with pre-activation output. The weights are random
-            until loaded; see :meth:`from_pretrained`.
-        frontend_dtype: precision of the front end: None (float64 on the CPU, float32 elsewhere), ``torch.float32`` or
-            ``torch.float64``.
+        config: configuration; None for Google's architecture with pre-activation output. A new model has random
+            weights; :meth:`from_pretrained` loads trained ones.
+        frontend_dtype: arithmetic of the front end: None (float64 on the CPU, float32 on other devices),
+            ``torch.float32`` or ``torch.float64``.
 
     Attributes:
-        frontend: :class:`~vggish_pt.nn.frontend.LogMel`, waveform at 16 kHz (..., T) → examples (..., n, 96, 64).
-        network: :class:`~vggish_pt.nn.network.Network`, examples (n, 96, 64) → embeddings (n, 128).
+        frontend: :class:`~vggish_pt.nn.frontend.LogMel`, waveform at 16 kHz (..., T) → log-mel windows
+            (..., n, 96, 64).
+        network: :class:`~vggish_pt.nn.network.Network`, log-mel windows (n, 96, 64) → embeddings (n, 128).
         postprocess: :class:`~vggish_pt.nn.postprocess.Postprocessor`, embeddings → whitened or 8-bit embeddings.
         config: :class:`~vggish_pt.nn.config.VGGishConfig`.
     """
@@ -71,22 +75,22 @@ class VGGish(nn.Module):
         frontend_dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
     ) -> VGGish:
-        """Loads weights by name, in evaluation mode.
+        """Load a model with trained weights, in evaluation mode.
 
         Args:
             name_or_path: "audioset" (Google's; downloaded on first use), "synthetic" (ships with the package), a model
                 folder, or a Hub repository "user/name".
             revision: branch, tag or commit of a Hub repository.
             token: access token for a Hub repository; None uses the one that ``hf auth login`` stored.
-            cache_dir: where downloads are kept; None for the user's cache folder.
-            local_files_only: True never touches the network.
-            final_relu: overrides the configuration's output mode; None keeps it.
-            frontend_dtype: precision of the front end; see the class.
-            device: where to put the model; None for the CPU.
+            cache_dir: folder for downloads; None for the user's cache folder.
+            local_files_only: True never uses the network.
+            final_relu: output mode instead of the configuration's; None for the configuration's.
+            frontend_dtype: arithmetic of the front end; see the class.
+            device: device of the model; None for the CPU.
 
         Raises:
-            WeightsError: no such weights, or weights that are damaged or of another architecture.
-            DownloadError: they cannot be downloaded; the message says what else can be done.
+            WeightsError: unknown weights, or weights that are damaged or of another architecture.
+            DownloadError: the weights cannot be downloaded; the message names alternatives.
         """
         folder = registry.resolve(
             name_or_path,
@@ -98,16 +102,16 @@ class VGGish(nn.Module):
         config, tensors = storage.read_model(folder)
         if final_relu is not None:
             config = replace(config, final_relu=final_relu)
-        with torch.device("meta"):  # nothing is allocated or initialised only to be replaced
+        with torch.device("meta"):  # allocates and initialises nothing, as all tensors are replaced
             model = cls(config, frontend_dtype=frontend_dtype)
         return load_tensors(model, model.network, tensors, device)
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, card: str | None = None) -> None:
-        """Writes a model folder: ``config.json``, ``model.safetensors`` and a model card.
+        """Write a model folder: ``config.json``, ``model.safetensors`` and a model card.
 
         Args:
-            folder: made if it does not exist; a model in it is replaced.
-            card: text of the model card (``README.md``); None for a plain one.
+            folder: the folder, which is created if it does not exist; a model in it is replaced.
+            card: text of the model card (``README.md``); None for a default text.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -118,18 +122,18 @@ class VGGish(nn.Module):
         storage.write_model(Path(folder), self.config, tensors, card=model_card(self.config) if card is None else card)
 
     def push_to_hub(self, repo_id: str, *, token: str | bool | None = None, private: bool = False) -> str:
-        """Uploads the model folder to a Hub repository, which is made if it does not exist.
+        """Upload the model to a Hub repository, which is created if it does not exist.
 
         Args:
             repo_id: "user/name".
             token: access token; None uses the stored one.
-            private: whether a new repository is private.
+            private: True makes a new repository private.
 
         Returns:
-            The commit's address.
+            Address of the commit.
 
         Raises:
-            WeightsError: the Hub refused, or cannot be reached.
+            WeightsError: the Hub rejects the upload or cannot be reached.
         """
         from vggish_pt.pretrained import hub
 
@@ -137,20 +141,20 @@ class VGGish(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return self.network.conv1.weight.device
 
     def forward(self, examples: Tensor) -> Tensor:
-        """Log-mel examples → embeddings, differentiably.
+        """Compute embeddings of log-mel windows, differentiably.
 
         Args:
-            examples: (n, 96, 64) or (n, 1, 96, 64) floating point, as :attr:`frontend` makes them.
+            examples: (n, 96, 64) or (n, 1, 96, 64) floating point, the output of :attr:`frontend`.
 
         Returns:
-            (n, 128).
+            (n, 128), of the network's dtype.
 
         Raises:
-            SettingsError: examples of another shape or type.
+            SettingsError: windows of another shape or type.
         """
         embeddings: Tensor = self.network(examples)
         return embeddings
@@ -164,32 +168,32 @@ class VGGish(nn.Module):
     ) -> list[Embeddings]: ...
 
     def embed(self, source: Any, sample_rate: float | None = None, **settings: Any) -> Embeddings | list[Embeddings]:
-        """Audio → embeddings, without gradients.
+        """Embed audio, without gradients.
 
         Args:
             source: a path, file object, bytes of an audio file, or an array or tensor (T,) or (channels, T), floating
-                point in [-1, 1] or integer PCM. Or a list (any iterable) of these: batches are then filled across
-                them.
-            sample_rate: hertz; needed for arrays and tensors, not allowed otherwise.
-            settings: by name, as follows.
+                point in [-1, 1] or integer PCM. Or a list (any iterable) of these, which share batches.
+            sample_rate: hertz; required for arrays and tensors, not allowed for other sources.
+            settings: keyword arguments of :class:`~vggish_pt.EmbedSettings`, as follows.
 
         Keyword Args:
             hop (float): seconds from the start of one window to the next, a multiple of 0.01 (default 0.96).
-            pad (Pad): "short" (default) pads with zeros only a clip shorter than one window; "drop" is the reference
-                exactly; "tail" pads the tail too, so that every sample is covered.
-            batch_size (int): windows per pass through the network; results do not depend on it.
+            pad (Pad): "short" (default) pads with zeros only a clip shorter than one window; "drop" equals the
+                reference; "tail" pads the tail too, so that windows cover every sample.
+            batch_size (int): windows per batch of the network (default 256); results do not depend on it beyond
+                float rounding.
             layer (str): "embedding" (default), an earlier layer, or "fused"; see
                 :meth:`vggish_pt.nn.network.Network.forward`.
-            postprocess (str): None (default), "pca" (whitened, clipped to [-2, 2]) or "uint8" (that, in 8 bits).
+            postprocess (str): None (default), "pca" (whitened, clipped to [-2, 2]) or "uint8" (the same in 8 bits).
             resampler (ResamplerName): "soxr" (default), "resampy" (the reference's) or "torchaudio".
-            allow_truncated (bool): True takes what a truncated or damaged file still holds, with a warning.
+            allow_truncated (bool): True embeds what can be read of a truncated or damaged file, with a warning.
 
         Returns:
-            :class:`~vggish_pt.inference.embeddings.Embeddings`, or for many sources a list of them in the same order.
+            :class:`~vggish_pt.inference.embeddings.Embeddings`; for many sources a list of them in the same order.
 
         Raises:
-            AudioError: audio that is missing, empty, damaged or non-finite; the message names it.
-            SettingsError: a setting outside what it may be.
+            AudioError: audio that is missing, empty, damaged or not finite; the message names it.
+            SettingsError: a setting outside its range.
         """
         if not is_many(source):
             clip = Clip.from_source(source, sample_rate)
@@ -212,30 +216,30 @@ class VGGish(nn.Module):
         name: str = "stream",
         state: State | None = None,
     ) -> EmbeddingStream:
-        """Embeddings as the sound arrives, equal to what :meth:`embed` gives for the whole.
+        """Return a stream that embeds sound as it arrives. Its results equal those of :meth:`embed` for the whole.
 
         Args:
             sample_rate: hertz.
-            hop: as in :meth:`embed`, like the following.
-            pad: what :meth:`~vggish_pt.inference.stream.EmbeddingStream.flush` does with an incomplete end.
-            layer: where to read the network.
+            hop: see :meth:`embed`, also for the next five arguments.
+            pad: padding of the end, in :meth:`~vggish_pt.inference.stream.EmbeddingStream.flush`.
+            layer: layer whose output is returned.
             postprocess: None, "pca" or "uint8".
-            resampler: which library resamples.
-            batch_size: windows per pass through the network.
-            channels: how many; None takes the first chunk's.
-            name: how errors and results call the stream.
-            state: where to go on: the :meth:`~vggish_pt.inference.stream.EmbeddingStream.state` of a stream with the
-                same rate, hop, padding and resampler.
+            resampler: library that resamples.
+            batch_size: windows per batch of the network.
+            channels: number of channels; None for that of the first chunk.
+            name: name of the stream in errors and results.
+            state: :meth:`~vggish_pt.inference.stream.EmbeddingStream.state` of a stream to resume, with the same rate,
+                hop, padding and resampler.
 
         Returns:
             :class:`~vggish_pt.inference.stream.EmbeddingStream`, a context manager with ``push(chunk)`` and
-            ``flush()``. To push into many streams at a time, in shared batches, see :func:`vggish_pt.push_many`.
+            ``flush()``. :func:`vggish_pt.push_many` pushes into many streams, in shared batches.
 
         Raises:
-            AudioError: a rate or a number of channels that sound cannot have.
-            SettingsError: a setting outside what it may be, or a state that is damaged or of other settings.
-            MissingDependencyError: the resampler's library is not there.
-            WeightsError: the model has no PCA parameters, and postprocessing was asked for.
+            AudioError: a sample rate or number of channels outside its range.
+            SettingsError: a setting outside its range, or a state that is damaged or of other settings.
+            MissingDependencyError: the resampler's library is not installed.
+            WeightsError: postprocessing with a model that has no PCA parameters.
         """
         from vggish_pt.inference.stream import EmbeddingStream
 
@@ -250,19 +254,19 @@ class VGGish(nn.Module):
         workers: int = 1,
         **settings: Any,
     ) -> Generator[Embeddings | VGGishError]:
-        """Like :meth:`embed` for many sources, one at a time, in order; a source that fails yields its error.
+        """Embed many sources one after the other. A source that fails yields its error.
 
         Args:
             sources: any iterable; it is read as far ahead as needed to fill batches.
-            sample_rate: as in :meth:`embed`.
-            workers: threads that decode, resample and run the front end ahead of the network; 0 for none.
-            settings: the other arguments of :meth:`embed`.
+            sample_rate: see :meth:`embed`.
+            workers: number of threads that decode, resample and run the front end ahead of the network; 0 for none.
+            settings: see :meth:`embed`.
 
         Yields:
-            For each source, in order, its :class:`~vggish_pt.inference.embeddings.Embeddings`, or the
-            :class:`~vggish_pt.errors.VGGishError` that says why there are none.
+            For each source, in order, its :class:`~vggish_pt.inference.embeddings.Embeddings`, or a
+            :class:`~vggish_pt.errors.VGGishError` with the reason why there are none.
 
         Raises:
-            SettingsError: a setting outside what it may be.
+            SettingsError: a setting outside its range.
         """
         return embed_sources(self, sources, sample_rate, EmbedSettings(**settings), workers=workers)

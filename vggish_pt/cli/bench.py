@@ -1,4 +1,4 @@
-"""``vggish-pt bench``: how fast this machine is, and which settings suit it."""
+"""``vggish-pt bench``: measure this machine and recommend settings."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def bench(
     weights: Weights = "audioset",
     audio: Annotated[
         Path | None,
-        typer.Option(help="A file like yours. Left out: 15 s of generated sound, 44.1 kHz stereo.", metavar="FILE"),
+        typer.Option(
+            help="Audio file to measure with. Default: 15 s of generated stereo sound at 44.1 kHz.", metavar="FILE"
+        ),
     ] = None,
     device: Device = "auto",
-    seconds: Annotated[float, typer.Option(help="How long to measure, roughly.", metavar="SECONDS")] = 20.0,
+    seconds: Annotated[float, typer.Option(help="Approximate duration of the measurement.", metavar="SECONDS")] = 20.0,
     batch_size: Annotated[
         list[int] | None,
-        typer.Option(
-            help="Windows computed at a time; may be given several times. Left out: 16, 64, 256.", metavar="N"
-        ),
+        typer.Option(help="Windows per batch; can be given several times. Default: 16, 64 and 256.", metavar="N"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure this machine: decoding, front end, network; and recommend settings.
+    """Measure decoding, front end and network on this machine, and recommend settings for 'vggish-pt embed'.
 
-    Run it while the machine has nothing else to do. Nothing is written.
+    Run it while no other program uses the processor. Nothing is written.
 
     Example: vggish-pt bench --weights synthetic
     """
@@ -43,17 +43,18 @@ def bench(
     check_device_name(device)
     folder = registry.resolve(weights)
 
-    from vggish_pt import bench as measuring
+    from vggish_pt.bench import BATCH_SIZES
+    from vggish_pt.bench import bench as measure
     from vggish_pt.inference.devices import choose_device
     from vggish_pt.model import VGGish
 
     model = VGGish.from_pretrained(folder, device=choose_device(device))
-    report = measuring.bench(model, audio, seconds=seconds, batch_sizes=batch_size or measuring.BATCH_SIZES)
+    report = measure(model, audio, seconds=seconds, batch_sizes=batch_size or BATCH_SIZES)
     typer.echo(json.dumps(asdict(report)) if as_json else text(report))
 
 
 def text(report: Report) -> str:
-    """A report for people to read."""
+    """Format a report as text."""
     lines = [f"{name:<10} {fact}" for name, fact in {**report.machine, "weights": report.weights}.items()]
     for precision, (product, convolution) in report.peak.items():
         lines.append(

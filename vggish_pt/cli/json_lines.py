@@ -1,4 +1,4 @@
-"""Windows as lines of JSON on standard output, flushed at once."""
+"""Writer of windows as lines of JSON on standard output, flushed after each call."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from vggish_pt.inference.embeddings import Embeddings
 
 Write: TypeAlias = "Callable[[Embeddings, int], int]"
-"""Writes a line for each window, numbered from the given number on; returns how many."""
+"""Writes a line for each window, numbered from the given number; returns the number of lines."""
 
 
 def write_embeddings(windows: Embeddings, first: int) -> int:
-    """A :data:`Write`: number, start and end in seconds, and embedding."""
+    """Write the number, start and end in seconds, and embedding of each window; a :data:`Write`."""
     return _write(windows, first, "embedding", _digits(windows.values))
 
 
 def score_writer(classifier: Classifier) -> Write:
-    """A :data:`Write` for features: number, start and end in seconds, and the score of each label."""
+    """Return a :data:`Write` for a classifier's features: number, start and end in seconds, score of each label."""
     from vggish_pt.classify.evaluation.predict import checked
 
     labels = classifier.labels
@@ -58,11 +58,11 @@ def _write(windows: Embeddings, first: int, name: str, values: list[Any]) -> int
     rows = zip(windows.start.tolist(), windows.end.tolist(), values, strict=True)
     try:
         for number, (start, end, value) in enumerate(rows, start=first):
-            # Times are multiples of 5 ms, so that three digits say them exactly.
+            # Times are multiples of 5 ms, so three digits are exact.
             line = {"window": number, "start": start, "end": round(end, 3), name: value}
             sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has had enough
+    except BrokenPipeError:  # the reader of the output has exited
         discard_output()
         raise typer.Exit(0) from None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Passes through the network: of one size, dealt out to several devices, under way while others are gathered."""
+"""Batches: of one size, for several devices in turn, computed while others are collected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Receiver:
         self.values.append(values)
 
 
-class LateLane:
+class LateRunner:
     """Behaves as a device does that computes in the background, and checks that it is treated as one."""
 
     depth = 2
@@ -47,19 +47,19 @@ class LateLane:
         # A buffer that the pass before the last one read from: it must be done by now.
         self.staging[turn] = torch.cat(list(parts))
         self.sizes.append(len(self.staging[turn]))
-        return LatePass(self, turn)
+        return LateBatch(self, turn)
 
 
-class LatePass:
-    def __init__(self, lane, turn) -> None:
-        self.lane, self.turn = lane, turn
+class LateBatch:
+    def __init__(self, runner, turn) -> None:
+        self.runner, self.turn = runner, turn
         self.result = None
         self.thread = threading.Thread(target=self._compute)
         self.thread.start()
 
     def _compute(self) -> None:
         time.sleep(0.01)
-        self.result = compute(self.lane.model, self.lane.settings, self.lane.staging[self.turn])
+        self.result = compute(self.runner.model, self.runner.settings, self.runner.staging[self.turn])
 
     def done(self) -> bool:
         return not self.thread.is_alive()
@@ -67,7 +67,7 @@ class LatePass:
     def values(self):
         self.thread.join()
         assert self.result is not None
-        self.lane.under_way -= 1
+        self.runner.under_way -= 1
         result, self.result = self.result.clone(), None
         return result
 
@@ -99,21 +99,21 @@ def test_several_devices_give_the_same_bits(small_model, windows, monkeypatch, w
     assert len({id(model) for model in models}) == len({m.network.fc1.weight.data_ptr() for m in models}) == 3
     assert _equal(_results(Batch(models, settings), windows), expected)
 
-    lanes: list[LateLane] = []
+    runners: list[LateRunner] = []
 
     def make_runner(model, settings):
-        lanes.append(LateLane(model, settings))
-        return lanes[-1]
+        runners.append(LateRunner(model, settings))
+        return runners[-1]
 
     monkeypatch.setattr(batch_module, "make_runner", make_runner)
     assert _equal(_results(Batch(models[:2], settings), windows), expected)
-    assert [lane.sizes for lane in lanes] == [[5, 5, 5], [5, 5, 3]]  # in turn
-    assert all(lane.most == 2 for lane in lanes)  # a pass waits there while another one is computed
-    assert all(lane.under_way == 0 for lane in lanes)
+    assert [runner.sizes for runner in runners] == [[5, 5, 5], [5, 5, 3]]  # in turn
+    assert all(runner.most == 2 for runner in runners)  # a pass waits there while another one is computed
+    assert all(runner.under_way == 0 for runner in runners)
 
 
 def test_values_come_without_waiting_for_more(small_model, windows, monkeypatch):
-    monkeypatch.setattr(batch_module, "make_runner", LateLane)
+    monkeypatch.setattr(batch_module, "make_runner", LateRunner)
     batch, receiver = Batch(small_model, EmbedSettings(batch_size=2)), Receiver()
     batch.add(receiver, windows[0][:2])
     deadline = time.monotonic() + 30
@@ -133,7 +133,7 @@ def test_on_the_cpu_values_are_there_at_once(small_model, windows):
 def test_passes_copy_nothing_but_what_they_must(small_model, windows, monkeypatch):
     begun = []
     begin = HostRunner.begin
-    monkeypatch.setattr(HostRunner, "begin", lambda lane, parts: begun.append(list(parts)) or begin(lane, parts))
+    monkeypatch.setattr(HostRunner, "begin", lambda runner, parts: begun.append(list(parts)) or begin(runner, parts))
     batch = Batch(small_model, EmbedSettings(batch_size=8))
     batch.add(Receiver(), windows[2])
     assert begun[0][0].data_ptr() == windows[2].data_ptr()
@@ -154,9 +154,9 @@ def test_passes_grow_until_they_have_their_size(small_model, monkeypatch, batch_
 
         def begin(self, parts):
             begun.append(sum(map(len, parts)))
-            return DonePass(begun[-1])
+            return DoneBatch(begun[-1])
 
-    class DonePass:
+    class DoneBatch:
         def __init__(self, count) -> None:
             self.count = count
 

@@ -130,7 +130,7 @@ def test_large_tasks_are_not_read_far_ahead() -> None:
     pieces.close()
 
 
-def test_the_first_line_always_has_a_place() -> None:
+def test_the_first_output_always_has_room() -> None:
     gate = threading.Event()
 
     def produce(task: int) -> Iterator[int]:

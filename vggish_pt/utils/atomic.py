@@ -1,4 +1,4 @@
-"""Writing one file whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from vggish_pt.errors import OutputError
 
 
 def check_file(path: Path, *, overwrite: bool = False) -> None:
-    """Finds out early what would prevent writing a file.
+    """Check that a file can be written, before its content is computed.
 
     Raises:
-        OutputError: it exists and may not be replaced, or its folder cannot be written to.
+        OutputError: the file exists and ``overwrite`` is False, or its folder cannot be written to.
     """
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; name a file in it")
     if path.exists() and not path.is_file():
-        raise OutputError(f"{path}: is no regular file, which is what is written there; choose another output")
+        raise OutputError(f"{path}: is no regular file; choose another output")
     if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{path}: exists already; choose another output, or allow to overwrite it (--overwrite)")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{path}: cannot be written, as {path.parent} is no folder that may be written to")
+        raise OutputError(f"{path}: cannot be written, since {path.parent} is no folder or cannot be written to")
 
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[IO[bytes]]:
-    """A file to write, which gets its name when the block ends without an error, and else vanishes.
+    """Open a temporary file, which gets the file's name if the block ends without an error, and is deleted otherwise.
 
     Args:
-        path: the file; its folder must exist. Links are followed.
-        overwrite: whether to replace a file that is there.
+        path: the file to write; its folder must exist. Links are followed.
+        overwrite: replace an existing file.
 
     Raises:
-        OutputError: it exists already, or cannot be written.
+        OutputError: the file exists and ``overwrite`` is False, or it cannot be written.
     """
     check_file(path, overwrite=overwrite)
     target = path.resolve() if path.is_symlink() else path

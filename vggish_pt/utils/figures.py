@@ -1,4 +1,4 @@
-"""Writes figures to files."""
+"""Files of matplotlib figures."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from vggish_pt.utils.atomic import check_file, whole_file
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The key under which each format keeps its date; without it, the same picture has the same bytes.
+# Key of the date in each format; without it, the same picture has the same bytes.
 _DATES = {".png": None, ".svg": "Date", ".pdf": "CreationDate"}
 
 
 def check_picture(path: Path, *, overwrite: bool = False) -> None:
-    """Finds out early what would prevent a picture.
+    """Check that a picture can be written, before it is computed.
 
     Raises:
-        SettingsError: an ending other than .png, .svg and .pdf.
-        OutputError: it exists and may not be replaced, or its folder cannot be written to.
+        SettingsError: the ending is not .png, .svg or .pdf.
+        OutputError: the file exists and ``overwrite`` is False, or its folder cannot be written to.
     """
     if path.suffix.lower() not in _DATES:
         raise SettingsError(f"{path}: a picture must end in {', '.join(_DATES)}")
@@ -28,15 +28,15 @@ def check_picture(path: Path, *, overwrite: bool = False) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure, whole or not at all.
+    """Write a figure, whole or not at all.
 
     Args:
         figure: a matplotlib figure.
-        path: ends in .png, .svg or .pdf; replaced if it exists.
+        path: file that ends in .png, .svg or .pdf; replaced if it exists.
 
     Raises:
-        SettingsError: another ending.
-        OutputError: it cannot be written.
+        SettingsError: the file has another ending.
+        OutputError: the file cannot be written.
     """
     check_picture(path, overwrite=True)
     ending = path.suffix.lower()

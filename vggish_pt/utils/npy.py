@@ -1,4 +1,8 @@
-"""Reading NumPy's arrays from a stream, block by block: nothing unpickled, nothing allocated on a header's word."""
+"""Reader of NumPy arrays in a stream, block by block.
+
+``numpy.load`` reads a whole array into memory, as large as its header says. Here nothing is unpickled, and no more than a
+block is allocated before its bytes were read.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,17 @@ _MAX_HEADER = 10_000
 
 
 class NpyReader:
-    """An array in a stream, such as an ``.npy`` file or an entry of an ``.npz`` file.
+    """Array in a stream, such as an ``.npy`` file or an entry of an ``.npz`` file.
 
     Args:
-        stream: positioned at the array's start.
+        stream: binary stream at the array's start.
 
     Attributes:
-        shape: of the array.
-        dtype: of its values.
+        shape: shape of the array.
+        dtype: type of its values.
 
     Raises:
-        ValueError: no array, or one of Python objects or in column-major order.
+        ValueError: the stream holds no array, or one of Python objects or in column-major order.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -38,7 +42,7 @@ class NpyReader:
             raise ValueError(f"unknown version {version[0]}.{version[1]} of the format")
         try:
             shape, column_major, dtype = readers[version](stream, max_header_size=_MAX_HEADER)
-        except (SyntaxError, TokenError):  # NumPy parses it as Python's literals
+        except (SyntaxError, TokenError):  # NumPy parses headers as Python literals
             raise ValueError("a damaged header") from None
         if dtype.hasobject:
             raise ValueError("an array of Python objects, which only pickle could read")
@@ -50,13 +54,13 @@ class NpyReader:
         self.dtype: np.dtype[Any] = dtype
 
     def blocks(self, rows: int | None = None) -> Iterator[NDArray[Any]]:
-        """The array in blocks along its first dimension.
+        """Yield the array in blocks along its first dimension.
 
         Args:
-            rows: of a block; None chooses.
+            rows: rows in a block; None for blocks of 8 MiB.
 
         Raises:
-            ValueError: the stream ends before the array does, or a row is larger than a block.
+            ValueError: the stream ends before the array does, or a row is larger than 8 MiB.
         """
         count, *rest = self.shape
         row_bytes = self.dtype.itemsize * int(np.prod(rest, dtype=object))
@@ -71,10 +75,10 @@ class NpyReader:
             yield np.frombuffer(data, self.dtype).reshape(taken, *rest)
 
     def whole(self, max_bytes: int) -> NDArray[Any]:
-        """The array at once.
+        """Return the whole array.
 
         Raises:
-            ValueError: it is larger than ``max_bytes``, or not all there.
+            ValueError: the array is larger than ``max_bytes``, or the stream ends before it does.
         """
         size = self.dtype.itemsize * int(np.prod(self.shape, dtype=object))
         if size > max_bytes:

@@ -1,4 +1,4 @@
-"""Libraries that may be absent, or installed but unusable: imported here, where they are needed, with a clear error."""
+"""Import of optional libraries, with an error that says how to install them."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _TORCHAUDIO_ADVICE = (
 
 
 def require(module: str, purpose: str) -> ModuleType:
-    """Imports an optional library.
+    """Import an optional library and return its module.
 
     Args:
-        module: its import name.
-        purpose: what it is needed for, as in "reading M4A".
+        module: import name of the library.
+        purpose: what the library is needed for, for example "reading M4A".
 
     Raises:
-        MissingDependencyError: it is not installed, or cannot be loaded; the message says what to do.
+        MissingDependencyError: the library is not installed or cannot be loaded; the message says what to do.
     """
     package = module.split(".", maxsplit=1)[0]
     try:
         return importlib.import_module(module)
-    except Exception as error:  # a library that was built for another one's version may raise anything
+    except Exception as error:  # libraries built for another version of a dependency raise any error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if package == "torchaudio":
             problem = f"torchaudio, which cannot be loaded here ({reason})"

@@ -1,4 +1,10 @@
-"""Reading ahead: threads that work on the next inputs while the caller is busy with the present one."""
+"""Read-ahead: threads that process the next tasks while the caller uses the results of the present one.
+
+Libraries that were looked at: an executor of ``concurrent.futures`` with a window of tasks holds all results of a task,
+here all windows of a file, until the caller takes them, so that memory grows with the length of the files;
+``torchdata.nodes`` only gets fixes of breakages (meta-pytorch/data#1549). Here a task's results are taken one by one, and their total is bounded
+(``test_it_reads_ahead_but_not_without_bound``).
+"""
 
 from __future__ import annotations
 
@@ -12,23 +18,20 @@ from typing import Generic, TypeVar
 Task = TypeVar("Task")
 Piece = TypeVar("Piece")
 
-# Pieces that a thread may be ahead of the caller where nothing else is said.
-_AHEAD = 4
+_PIECES_PER_WORKER = 4  # that may wait, unless the caller sets a limit
 _POLL_SECONDS = 0.1
-
-# Tasks that hold their input in memory (arrays, the bytes of files) are not read further ahead than this.
-_MAX_HELD_BYTES = 1 << 25
+_MAX_HELD_BYTES = 1 << 25  # of waiting tasks that hold their input in memory (arrays, bytes of files)
 
 
 @dataclass
 class ReadAhead(Generic[Task, Piece]):
-    """How far to read ahead. It should be as much as the caller takes at a time, or the caller will wait.
+    """Limits of reading ahead. Lower limits than the caller takes at a time make the caller wait.
 
     Attributes:
-        tasks: taken beyond one for each worker and one more.
-        pieces: how much may wait in all; None for four for each worker.
-        weigh_task: bytes of memory that a waiting task keeps.
-        weigh: how much of ``pieces`` a piece is.
+        tasks: number of tasks started beyond one for each worker and one more.
+        pieces: total weight of the pieces that may wait; None for four pieces for each worker.
+        weigh_task: returns the bytes of memory that a waiting task holds.
+        weigh: returns the weight of a piece, in the unit of ``pieces``.
     """
 
     tasks: int = 0
@@ -45,70 +48,72 @@ def prefetch(
     prepare: Callable[[], None] | None = None,
     ahead: ReadAhead[Task, Piece] | None = None,
 ) -> Generator[Piece]:
-    """Yields the pieces of every task, in order.
+    """Yield the pieces of every task, in order.
 
     Args:
-        tasks: read ahead only so far; always from the caller's thread.
-        produce: gives the pieces of one task; runs in a worker's thread.
-        workers: how many threads; with 0 everything runs in the caller's.
-        prepare: is called once in each worker's thread, before its first task.
-        ahead: how far to read ahead; None for one task more than there are workers.
+        tasks: the tasks; iterated in the caller's thread, only as far ahead as the limits allow.
+        produce: yields the pieces of one task; runs in a worker's thread.
+        workers: number of threads; with 0 everything runs in the caller's thread.
+        prepare: called once in each worker's thread, before its first task.
+        ahead: limits of reading ahead; None for the defaults.
 
     Raises:
-        Exception: whatever ``tasks`` or ``produce`` raise, after the pieces that came before it.
+        Exception: an error of ``tasks`` or ``produce``, after the pieces that came before it.
     """
     if workers == 0:
         for task in tasks:
             yield from produce(task)
         return
     ahead = ahead or ReadAhead()
-    crew = _Threads(produce, workers, prepare, ahead)
+    threads = _Threads(produce, workers, prepare, ahead)
     iterator = iter(tasks)
-    more = True
+    exhausted = False
     try:
         while True:
-            while more and crew.wants(ahead):
+            while not exhausted and threads.can_start(ahead):
                 try:
                     task = next(iterator)
-                    crew.start(task, ahead.weigh_task(task))
+                    threads.start(task, ahead.weigh_task(task))
                 except StopIteration:
-                    more = False
+                    exhausted = True
                 except Exception as error:
-                    more = False
-                    crew.start_failed(error)
-            if not crew.lines:
+                    exhausted = True
+                    threads.add_error(error)
+            if not threads.outputs:
                 return
-            taken = crew.take()
-            if isinstance(taken, _End):
-                if taken.error is not None:
-                    raise taken.error
+            piece = threads.take()
+            if isinstance(piece, _End):
+                if piece.error is not None:
+                    raise piece.error
             else:
-                yield taken
+                yield piece
     finally:
-        crew.stop()
+        threads.stop()
 
 
 class _End:
+    """End of a task's pieces, with the error that ended the task."""
+
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
 @dataclass
 class _Output(Generic[Piece]):
-    """What a task has given that was not taken yet."""
+    """Pieces of a task that wait for the caller, and the bytes that the task itself holds."""
 
     held: int
     pieces: deque[Piece | _End] = field(default_factory=deque)
 
 
 class _Threads(Generic[Task, Piece]):
-    """Threads that put a task's pieces into the task's line.
+    """Threads that put the pieces of each task into the task's output.
 
-    Only so much may wait in all lines together, but the first line may always have a piece: it is the one that is
-    taken from, and lines behind it must not use up its place.
+    The pieces that wait in all outputs together are bounded. The first output, from which the caller takes, may always
+    have one piece, so that later outputs cannot block it.
 
-    The threads are daemons: a generator that its user forgot half-way must not keep the process from exiting, as the
-    threads of an executor would.
+    The threads are daemons: unlike the threads of an executor, they do not keep the process alive if the caller drops
+    the generator before its end.
     """
 
     def __init__(
@@ -118,87 +123,92 @@ class _Threads(Generic[Task, Piece]):
         prepare: Callable[[], None] | None,
         ahead: ReadAhead[Task, Piece],
     ) -> None:
-        self.lines: deque[_Output[Piece]] = deque()
+        self.outputs: deque[_Output[Piece]] = deque()
         self._produce = produce
         self._prepare = prepare
         self._workers = workers
-        self._limit = _AHEAD * workers if ahead.pieces is None else ahead.pieces
+        self._limit = _PIECES_PER_WORKER * workers if ahead.pieces is None else ahead.pieces
         self._weigh = ahead.weigh
-        self._waiting = 0
+        self._waiting = 0  # weight of the pieces in all outputs
         self._held = 0
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
-        self._jobs: SimpleQueue[tuple[Task, _Output[Piece]] | None] = SimpleQueue()
+        self._tasks: SimpleQueue[tuple[Task, _Output[Piece]] | None] = SimpleQueue()
         self._stopped = False
 
-    def wants(self, ahead: ReadAhead[Task, Piece]) -> bool:
-        """Whether another task should be started."""
-        if len(self.lines) <= self._workers:
+    def can_start(self, ahead: ReadAhead[Task, Piece]) -> bool:
+        """Return True if the limits allow another task."""
+        if len(self.outputs) <= self._workers:
             return True
-        return len(self.lines) <= self._workers + ahead.tasks and self._held < _MAX_HELD_BYTES
+        return len(self.outputs) <= self._workers + ahead.tasks and self._held < _MAX_HELD_BYTES
 
     def start(self, task: Task, held: int) -> None:
-        line: _Output[Piece] = _Output(held)
+        """Queue a task, and start a thread if there are fewer than ``workers``."""
+        output: _Output[Piece] = _Output(held)
         self._held += held
-        self.lines.append(line)
-        self._jobs.put((task, line))
+        self.outputs.append(output)
+        self._tasks.put((task, output))
         if len(self._threads) < self._workers:
             name = f"vggish-pt-read-{len(self._threads)}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def start_failed(self, error: Exception) -> None:
-        """Instead of a task there was an error; it has its turn like one."""
-        self.lines.append(_Output(0, deque([_End(error)])))
+    def add_error(self, error: Exception) -> None:
+        """Add an output that ends with an error, for an error of the iterable of tasks."""
+        self.outputs.append(_Output(0, deque([_End(error)])))
 
     def take(self) -> Piece | _End:
-        """The next piece of the first line, or its end."""
+        """Wait for the next piece of the first output, or its end, and return it."""
         with self._changed:
-            line = self.lines[0]
-            while not line.pieces:
-                self._changed.wait(_POLL_SECONDS)  # with a timeout, so that Ctrl-C is heard on every platform
-            piece = line.pieces.popleft()
+            output = self.outputs[0]
+            while not output.pieces:
+                self._changed.wait(_POLL_SECONDS)  # the timeout lets Ctrl-C interrupt the wait on every platform
+            piece = output.pieces.popleft()
             if isinstance(piece, _End):
-                self.lines.popleft()
-                self._held -= line.held
+                self.outputs.popleft()
+                self._held -= output.held
             else:
                 self._waiting -= self._weigh(piece)
             self._changed.notify_all()
         return piece
 
     def stop(self) -> None:
+        """End the threads and wait for them."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
         for _ in self._threads:
-            self._jobs.put(None)
+            self._tasks.put(None)
         for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
         if self._prepare is not None:
             self._prepare()
-        while (job := self._jobs.get()) is not None and not self._stopped:
-            task, line = job
+        while (queued := self._tasks.get()) is not None and not self._stopped:
+            task, output = queued
             end = _End()
             try:
                 for piece in self._produce(task):
-                    if not self._put(line, piece):
+                    if not self._put(output, piece):
                         break
             except BaseException as error:
                 end = _End(error)
             with self._changed:
-                line.pieces.append(end)
+                output.pieces.append(end)
                 self._changed.notify_all()
 
-    def _put(self, line: _Output[Piece], piece: Piece) -> bool:
+    def _put(self, output: _Output[Piece], piece: Piece) -> bool:
+        """Wait until the limits allow a piece, and add it; return False if the caller has stopped."""
         with self._changed:
-            while not self._stopped and self._waiting >= self._limit and (line is not self.lines[0] or line.pieces):
+            while (
+                not self._stopped and self._waiting >= self._limit and (output is not self.outputs[0] or output.pieces)
+            ):
                 self._changed.wait()
             if self._stopped:
                 return False
             self._waiting += self._weigh(piece)
-            line.pieces.append(piece)
+            output.pieces.append(piece)
             self._changed.notify_all()
             return True

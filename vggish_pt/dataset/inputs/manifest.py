@@ -1,8 +1,9 @@
 """Reader of manifests: tables (CSV, TSV, JSON lines, Parquet) of audio files, or parts of them, with other columns.
 
 The column ``path`` is required; ``start`` and ``end`` are seconds in the file. A row that cannot be used is returned as
-a :class:`BadRow`, and reading continues. The CSV readers of pyarrow and pandas were tried: a row that they cannot parse
-ends the file, or is left out without its line (``tests/dataset/inputs/test_manifest.py``).
+a :class:`BadRow`, and reading continues. The CSV readers of pyarrow and pandas were tried: bytes that are not UTF-8 end
+both, and after an unclosed quote pandas ends and pyarrow returns the rest of the file as one value
+(``test_bad_rows_of_a_csv_do_not_end_it``, ``test_a_quote_that_is_never_closed``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reader of NumPy arrays in a stream, block by block.
 
-``numpy.load`` reads a whole array into memory, as large as its header says. Here nothing is unpickled, and no more than a
-block is allocated before its bytes were read.
+``numpy.load`` reads a whole array into memory, as large as its header says. Here nothing is unpickled, and no more
+than a block is allocated before its bytes were read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Read-ahead: threads that process the next tasks while the caller uses the results of the present one.
 
-Libraries that were looked at: an executor of ``concurrent.futures`` with a window of tasks holds all results of a task,
-here all windows of a file, until the caller takes them, so that memory grows with the length of the files;
-``torchdata.nodes`` only gets fixes of breakages (meta-pytorch/data#1549). Here a task's results are taken one by one, and their total is bounded
+Two libraries were considered. With an executor of ``concurrent.futures`` a task's results, here all windows of a file,
+stay in memory until the task is complete, so that memory grows with the length of files. ``torchdata.nodes`` only gets
+fixes of breakages (meta-pytorch/data#1549). Here results are taken one by one, and those that wait are bounded
 (``test_it_reads_ahead_but_not_without_bound``).
 """
 

@@ -54,7 +54,7 @@ def test_table_picture_and_saved_probe(run_cli, sounds, small_folder, tmp_path):
     assert "conv2, mean" in lines[4] and "±" in lines[2]
     assert lines[6] == "2 classes, 8 clips; mean ± standard deviation over folds, by the 2 folds given"
     (sounds / "notes.txt").unlink()
-    assert "1 files whose ending is not one of audio" in done.stderr and "saved: " in done.stderr
+    assert "1 files without an audio ending are left out" in done.stderr and "saved: " in done.stderr
     names = {"probe.json", "classifier.skops", "check.safetensors", "results.json", "results.csv", "confusion.png"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert (tmp_path / "matrix.svg").read_bytes().startswith(b"<?xml")

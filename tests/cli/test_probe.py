@@ -27,7 +27,7 @@ def sounds(tmp_path_factory):
     return folder
 
 
-def test_table_picture_and_saved_probe(run_cli, sounds, small_folder, tmp_path):
+def test_table_figure_and_saved_probe(run_cli, sounds, small_folder, tmp_path):
     (sounds / "notes.txt").write_text("")
     done = run_cli(
         *("probe", sounds, "--weights", small_folder, "--layer", "embedding", "--layer", "conv2"),

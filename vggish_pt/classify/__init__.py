@@ -1,6 +1,6 @@
 """Classifiers on top of VGGish: labelled data, probes, training, evaluation, prediction.
 
-Importing this package is cheap: torch and everything heavy load with the first name that needs them.
+torch and other large libraries are imported on first use.
 """
 
 import lazy_loader

@@ -34,14 +34,14 @@ def plot(
     from vggish_pt.nn.layers import check_layer
     from vggish_pt.nn.windows import hop_frames
     from vggish_pt.pretrained import registry
-    from vggish_pt.utils.figures import check_picture, save
+    from vggish_pt.utils.figures import check_figure, save
     from vggish_pt.utils.optional import require
 
     hop_frames(hop)
     if layer is not None:
         check_layer(layer)
     path = out or Path(f"{file.stem}.png")
-    check_picture(path, overwrite=overwrite)
+    check_figure(path, overwrite=overwrite)
     require("matplotlib", "plotting")
     folder = registry.resolve(weights)
 

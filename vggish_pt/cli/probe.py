@@ -161,7 +161,7 @@ def probe(
 
 
 def _check_outputs(out: Path | None, confusion: Path | None, *, overwrite: bool) -> None:
-    from vggish_pt.utils.figures import check_picture
+    from vggish_pt.utils.figures import check_figure
     from vggish_pt.utils.optional import require
 
     if out is not None:
@@ -170,7 +170,7 @@ def _check_outputs(out: Path | None, confusion: Path | None, *, overwrite: bool)
         check_folder(out, overwrite=overwrite)
         require("skops", "saving a probe")
     if confusion is not None:
-        check_picture(confusion, overwrite=overwrite)
+        check_figure(confusion, overwrite=overwrite)
     if out is not None or confusion is not None:
         require("matplotlib", "drawing a confusion matrix")
 

@@ -11,19 +11,19 @@ from vggish_pt.utils.atomic import check_file, whole_file
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Key of the date in each format; without it, the same picture has the same bytes.
+# Key of the date in each format; without it, the same figure has the same bytes.
 _DATES = {".png": None, ".svg": "Date", ".pdf": "CreationDate"}
 
 
-def check_picture(path: Path, *, overwrite: bool = False) -> None:
-    """Check that a picture can be written, before it is computed.
+def check_figure(path: Path, *, overwrite: bool = False) -> None:
+    """Check that a figure can be written, before it is computed.
 
     Raises:
         SettingsError: the ending is not .png, .svg or .pdf.
         OutputError: the file exists and ``overwrite`` is False, or its folder cannot be written to.
     """
     if path.suffix.lower() not in _DATES:
-        raise SettingsError(f"{path}: a picture must end in {', '.join(_DATES)}")
+        raise SettingsError(f"{path}: a figure must end in {', '.join(_DATES)}")
     check_file(path, overwrite=overwrite)
 
 
@@ -38,7 +38,7 @@ def save(figure: Figure, path: Path) -> None:
         SettingsError: the file has another ending.
         OutputError: the file cannot be written.
     """
-    check_picture(path, overwrite=True)
+    check_figure(path, overwrite=True)
     ending = path.suffix.lower()
     options: dict[str, Any] = {"metadata": {key: None}} if (key := _DATES[ending]) else {}
     with whole_file(path, overwrite=True) as file:

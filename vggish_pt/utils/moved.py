@@ -56,7 +56,7 @@ MOVED = {
     "memory": _Address("classify", ["classify.training.memory"]),
     "network": _Address("nn", ["nn.network"]),
     "output": _Address("dataset", ["dataset.outputs"], {"Layout": "Schema", "RunFolder": "DatasetFolder"}),
-    "picture": _Address("plot", ["utils.figures"]),
+    "picture": _Address("plot", ["utils.figures"], {"check_picture": "check_figure"}),
     "pooling": _Address("inference", ["inference.pooling"]),
     "postprocess": _Address("nn", ["nn.postprocess"]),
     "ray_engine": _Address("dataset", ["dataset.engines.ray_engine"]),

@@ -18,7 +18,7 @@ from vggish_pt.utils.figures import save
 
 pytest.importorskip("matplotlib")
 
-from vggish_pt.classify.evaluation import figures as pictures
+from vggish_pt.classify.evaluation import figures
 
 HOSTILE = ("a $x_ b", "line\nbreak", "<b>", "=1+1", "\\frac{", "x" * 500)
 
@@ -39,7 +39,7 @@ def prediction(labels, windows=5, hop=0.96, duration=0.0, seed=0):
 def test_confusion_matrix(tmp_path):
     targets = [0, 0, 0, 1, 2, 2]
     scores = np.eye(6)[[0, 0, 1, 1, 2, 5]]
-    figure = pictures.confusion_matrix(classification_metrics(targets, scores, HOSTILE))
+    figure = figures.confusion_matrix(classification_metrics(targets, scores, HOSTILE))
     (axis,) = figure.get_axes()
     np.testing.assert_allclose(axis.images[0].get_array()[0, :2], [2 / 3, 1 / 3])
     assert sorted(text.get_text() for text in axis.texts) == ["1", "1", "1", "1", "2"]
@@ -50,7 +50,7 @@ def test_confusion_matrix(tmp_path):
 def test_confusion_of_many_classes_names_and_numbers_nothing(tmp_path, rng):
     targets = rng.integers(0, 100, 300)
     metrics = classification_metrics(targets, rng.random((300, 100)), [f"class {i}" for i in range(100)])
-    figure = pictures.confusion_matrix(metrics)
+    figure = figures.confusion_matrix(metrics)
     (axis,) = figure.get_axes()
     assert not axis.texts
     assert max(figure.get_size_inches()) <= 16
@@ -59,7 +59,7 @@ def test_confusion_of_many_classes_names_and_numbers_nothing(tmp_path, rng):
 
 def test_multilabel_confusion(tmp_path):
     metrics = classification_metrics([[1, 0], [1, 1]], [[0.9, 0.8], [0.1, 0.7]], ("a", "b"), multilabel=True)
-    figure = pictures.confusion_matrix(metrics)
+    figure = figures.confusion_matrix(metrics)
     np.testing.assert_allclose(figure.get_axes()[0].images[0].get_array(), [[0.5, 0.5, 0], [1, 0, 1]])
     save(figure, tmp_path / "found.svg")
 
@@ -68,12 +68,12 @@ def test_multilabel_confusion(tmp_path):
 def test_reliability_diagram(tmp_path, multilabel):
     targets = [[1, 0], [0, 1]]
     metrics = classification_metrics(targets, [[0.9, 0.1], [0.6, 0.4]], ("a", "b"), multilabel=multilabel)
-    figure = pictures.reliability_diagram(metrics)
+    figure = figures.reliability_diagram(metrics)
     assert len(figure.get_axes()[0].patches) == 15
     assert f"{metrics.reliability.error:.3f}" in figure.get_axes()[0].get_title()
     save(figure, tmp_path / "reliability.png")
     with pytest.raises(ValueError, match="not probabilities"):
-        pictures.reliability_diagram(classification_metrics([0], [[5.0, -1.0]], ("a", "b")))
+        figures.reliability_diagram(classification_metrics([0], [[5.0, -1.0]], ("a", "b")))
 
 
 def test_learning_curve(tmp_path):
@@ -81,22 +81,22 @@ def test_learning_curve(tmp_path):
         {"epoch": 1, "train_loss": 2.0, "val_loss": 2.1, "val_accuracy": 0.3, "val_d_prime": 3, "lr_head": 1e-3},
         {"epoch": 2, "train_loss": 1.0, "val_loss": None, "val_accuracy": 0.5, "lr_head": 1e-4, "seconds": 3.0},
     ]
-    figure = pictures.learning_curve(history)
+    figure = figures.learning_curve(history)
     loss, validation, rate = figure.get_axes()
     assert [line.get_label() for line in loss.lines] == ["train_loss", "val_loss"]
     assert [len(line.get_xdata()) for line in loss.lines] == [2, 1]
     assert [line.get_label() for line in validation.lines] == ["val_accuracy"]
     assert rate.lines[0].get_ydata().tolist() == [1e-3, 1e-4]
     save(figure, tmp_path / "curve.png")
-    assert len(pictures.learning_curve([{"epoch": 1, "train_loss": 1.0}]).get_axes()) == 1
-    assert pictures.learning_curve([]).get_axes()
+    assert len(figures.learning_curve([{"epoch": 1, "train_loss": 1.0}]).get_axes()) == 1
+    assert figures.learning_curve([]).get_axes()
 
 
 def test_timeline(tmp_path):
     found = prediction(HOSTILE, duration=4.5)
     events = [SoundEvent(HOSTILE[1], 0.0, 1.9, 0.7, 0.9), SoundEvent(HOSTILE[1], 2.9, 4.5, 0.7, 0.9)]
     waveform = np.zeros(72_000)
-    figure = pictures.timeline(found, events, spectrogram=spectrogram(LogMel(), waveform, 16_000))
+    figure = figures.timeline(found, events, spectrogram=spectrogram(LogMel(), waveform, 16_000))
     upper, lower = figure.get_axes()[:2]
     assert upper.images[0].get_array().shape == (64, 450)
     assert lower.get_xlim() == (0, 4.5)
@@ -106,7 +106,7 @@ def test_timeline(tmp_path):
     assert [len(collection.get_paths()) for collection in bars] == [2]
     assert "a $ b" in figure.get_suptitle()
     save(figure, tmp_path / "timeline.png")
-    save(pictures.timeline(prediction(["a", "b"], windows=1, duration=0.1)), tmp_path / "one_window.png")
+    save(figures.timeline(prediction(["a", "b"], windows=1, duration=0.1)), tmp_path / "one_window.png")
 
 
 def test_timeline_of_many_labels_shows_those_that_sound():
@@ -114,7 +114,7 @@ def test_timeline_of_many_labels_shows_those_that_sound():
     found = prediction(labels, windows=9_000, hop=0.1)
     found.window_scores[:] = 0.01
     found.window_scores[4_321, 250] = 0.9
-    figure = pictures.timeline(found, [SoundEvent(labels[123], 1.0, 2.0, 0.5, 0.5)])
+    figure = figures.timeline(found, [SoundEvent(labels[123], 1.0, 2.0, 0.5, 0.5)])
     axis = figure.get_axes()[0]
     names = [tick.get_text() for tick in axis.get_yticklabels()]
     assert len(names) == 20 and {labels[123], labels[250]} <= set(names)
@@ -153,4 +153,4 @@ def test_spectrogram_of_a_part(tmp_path, rng):
 def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match=r"vggish_pt\[plot\]"):
-        pictures.learning_curve([])
+        figures.learning_curve([])

@@ -432,3 +432,51 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
         except AudioError:
             continue
     assert len(list(folder.iterdir())) == before
+
+
+# Rows of the library datasets, and arrays that are probably mistaken
+
+
+def test_rows_of_datasets(tmp_path: Path) -> None:
+    path = save(tmp_path, "sound.wav", CONTENT)
+    for row in (
+        {"bytes": CONTENT, "path": "a.wav"},
+        {"bytes": None, "path": str(path)},
+        {"path": str(path), "array": EXPECTED, "sampling_rate": 16000},
+        {"array": EXPECTED.tolist(), "sampling_rate": 16000},
+    ):
+        np.testing.assert_array_equal(decode(row), EXPECTED)
+    with open_audio({"bytes": CONTENT, "path": "a.wav"}) as audio:
+        assert audio.name == "a.wav"
+    with pytest.raises(SettingsError, match="sample_rate is 8000, but the row says 16000"):
+        open_audio({"array": EXPECTED, "sampling_rate": 16000}, 8000)
+    for row in ({}, {"bytes": None, "path": None}, {"text": "x"}):
+        with pytest.raises(SettingsError, match="no row of datasets with an 'array', 'bytes' or a 'path'"):
+            open_audio(row)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (PCM.astype(np.int32), "look like values of int16"),
+        (PCM[0] / 32768 / 32768, "divided by their full scale twice"),
+        (np.stack([EXPECTED, -EXPECTED]), "the channels cancel each other"),
+        (np.ones((32, 16000)) / 2, "32 channels are averaged; if they are 32 clips, pass a list"),
+    ],
+    ids=["int32", "twice", "cancel", "batch"],
+)
+def test_arrays_that_are_probably_mistaken(array: np.ndarray, message: str) -> None:
+    with pytest.warns(AudioWarning, match=f"^array: .*{message}") as warned:
+        decode(array, 16000)
+    assert len(warned) == 1
+
+
+def test_arrays_that_are_fine() -> None:
+    for array in (
+        PCM.astype(np.int32) << 16,
+        EXPECTED / 100,
+        np.stack([EXPECTED, EXPECTED * 0.5]),
+        np.stack([EXPECTED, -EXPECTED * 0.9]),
+        np.zeros((2, 1000)),
+    ):
+        decode(array, 16000)

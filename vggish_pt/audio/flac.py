@@ -19,8 +19,10 @@ _MAX_BLOCKS = 10_000
 _MAX_HEADER_BYTES = 16
 _MAX_FRAME_BYTES = 1 << 18
 _MAX_STREAMS = 100_000
-# The start of a stream with its STREAMINFO, or of a frame: 14 bits of synchronisation, a reserved bit that is 0.
-_MARKS = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22|\xff[\xf8\xf9][\x10-\xff]")
+# The start of a frame: 14 bits of synchronisation, a reserved bit that is 0, a block size; and that of a stream with
+# its STREAMINFO. One pattern for both takes ten times as long.
+_FRAME = re.compile(rb"\xff[\xf8\xf9][\x10-\xff]")
+_STREAM = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 _RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
 _BITS = (0, 8, 12, 0, 16, 20, 24, 32)
 
@@ -126,8 +128,10 @@ def _read_frame(data: bytes, info: _Info) -> tuple[int, int] | None:
 def _headers(scanner: Scanner, start: int, end: int, info: _Info) -> Iterator[tuple[int, _Info, int, int]]:
     """Iterate over the frame headers in a range: position, properties of the stream, first sample, samples."""
     for base, data in scanner.blocks(start, end, 64):
-        for match in _MARKS.finditer(data):
-            at = match.start()
+        marks = [match.start() for match in _FRAME.finditer(data)]
+        if b"fLaC" in data:
+            marks = sorted([*marks, *(match.start() for match in _STREAM.finditer(data))])
+        for at in marks:
             if at > len(data) - 64 and base + len(data) < end:
                 break  # the next block has it whole
             if data[at] != 0xFF:

@@ -21,6 +21,12 @@ MAX_CHANNELS = 1024
 _WARN_LEVEL = 64.0
 _MAX_LEVEL = 1e6
 
+# The peak of 16-bit samples that were divided by 32,768 twice.
+_TWICE_DIVIDED = 1 / 32768
+_MANY_CHANNELS = 8
+_CANCELLED = 1e-3  # of the loudest channel
+_CHECK_SAMPLES = 1 << 16
+
 _INTEGER_SCALES = {"int8": 1 << 7, "int16": 1 << 15, "int32": 1 << 31, "uint8": 1 << 7}
 
 
@@ -115,6 +121,41 @@ def scaled(array: NDArray[Any]) -> NDArray[np.float64]:
         block -= 128.0
     scale = _INTEGER_SCALES.get(array.dtype.name)
     return block if scale is None else block / scale
+
+
+def warn_of_mistakes(array: NDArray[Any], sample_rate: int, name: str) -> None:
+    """Warn of an array that is probably not what the caller meant.
+
+    Args:
+        array: (channels, T), of a type that :func:`channels_first` lets pass.
+        sample_rate: hertz.
+        name: name of the array in warnings.
+    """
+    if not array.size:
+        return
+    peak = max(float(array.max()), -float(array.min()))
+    channels, length = array.shape
+    if array.dtype.name == "int32" and 0 < peak <= _INTEGER_SCALES["int16"]:
+        _warn(f"{name}: int32 samples that reach only {peak:.0f} look like values of int16; pass them as int16")
+    elif array.dtype.kind == "f" and 0 < peak <= _TWICE_DIVIDED:
+        _warn(f"{name}: samples that reach only {peak:.2g} look divided by their full scale twice")
+    if channels > _MANY_CHANNELS and length >= sample_rate / 2:
+        _warn(f"{name}: {channels} channels are averaged; if they are {channels} clips, pass a list of them")
+    elif 1 < channels <= _MANY_CHANNELS and peak > 0 and array.dtype.kind == "f":
+        sums = _peak_of_mean(array)
+        if sums < _CANCELLED * peak:
+            _warn(f"{name}: the channels cancel each other when they are averaged; pass one of them alone")
+
+
+def _peak_of_mean(array: NDArray[Any]) -> float:
+    return max(
+        float(np.abs(array[:, at : at + _CHECK_SAMPLES].astype(np.float64).mean(axis=0)).max())
+        for at in range(0, array.shape[1], _CHECK_SAMPLES)
+    )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, AudioWarning, stacklevel=4)
 
 
 class LevelCheck:

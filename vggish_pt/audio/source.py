@@ -10,7 +10,7 @@ import io
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
@@ -22,7 +22,16 @@ from vggish_pt.audio.clip import Opener, source_name
 from vggish_pt.audio.decoder import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder, Samples
 from vggish_pt.audio.file import open_file
 from vggish_pt.audio.resample import Waveform
-from vggish_pt.audio.samples import LevelCheck, as_array, channels_first, check_format, mono, scaled, whole_rate
+from vggish_pt.audio.samples import (
+    LevelCheck,
+    as_array,
+    channels_first,
+    check_format,
+    mono,
+    scaled,
+    warn_of_mistakes,
+    whole_rate,
+)
 from vggish_pt.audio.segment import Segment
 from vggish_pt.audio.view import View, buffered
 from vggish_pt.errors import AudioError, SettingsError
@@ -32,9 +41,10 @@ if TYPE_CHECKING:
     import torch
 
 AudioLike: TypeAlias = Union[
-    str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, NDArray[Any], "torch.Tensor"
+    str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, NDArray[Any], "torch.Tensor", Mapping[str, Any]
 ]
-"""What can be embedded: a path, the bytes of an audio file, a binary file object, an array or a tensor."""
+"""What can be embedded: a path, the bytes of an audio file, a binary file object, an array, a tensor, or a row
+of the library ``datasets``."""
 
 
 class Audio:
@@ -111,7 +121,9 @@ def open_audio(
     Args:
         source: a path, bytes of an audio file, a binary file object (read to its end if it can't seek; left open),
             or an array or tensor (T,) or (channels, T), floating point in [-1, 1] or integer PCM (int8, int16,
-            int32, or uint8 centred on 128). An :class:`~vggish_pt.audio.clip.Opener` is opened, and closed at the end.
+            int32, or uint8 centred on 128). A row of the library ``datasets`` is taken as what it holds: an ``array``
+            with its ``sampling_rate``, ``bytes``, or a ``path``. An :class:`~vggish_pt.audio.clip.Opener` is opened,
+            and closed at the end.
         sample_rate: hertz; needed for arrays and tensors, not allowed otherwise.
         name: how errors call it; None for the path, or "bytes", "array" and the like.
         allow_truncated: True gives what a truncated or damaged file still holds, with an :class:`AudioWarning`.
@@ -126,6 +138,8 @@ def open_audio(
             another shape or type; a part that begins before 0 or ends before it begins.
     """
     part = Segment(start, end)
+    if isinstance(source, Mapping):
+        source, sample_rate, name = _from_row(source, sample_rate, name)
     array = as_array(source)
     if array is not None:
         return Audio(name or "array", _open_array(array, sample_rate, name or "array"), part)
@@ -146,6 +160,25 @@ def open_audio(
     if isinstance(source, bytes | bytearray | memoryview):
         return _decoded(io.BytesIO(source), None, label, allow_truncated, part)
     return _decoded(_seekable(source, label), None, label, allow_truncated, part)
+
+
+def _from_row(row: Mapping[str, Any], sample_rate: float | None, name: str | None) -> tuple[Any, Any, str | None]:
+    """Return the sound in a row of the library ``datasets``, its sample rate if it is an array, and its name."""
+    path = row.get("path")
+    name = name or (display_name(path) if isinstance(path, str) and path else None)
+    if row.get("array") is not None:
+        rate = row.get("sampling_rate", sample_rate)
+        if sample_rate is not None and rate != sample_rate:
+            raise SettingsError(f"{name or 'array'}: sample_rate is {sample_rate}, but the row says {rate}")
+        return np.asarray(row["array"]), rate, name
+    if row.get("bytes") is not None:
+        return row["bytes"], sample_rate, name
+    if isinstance(path, str | os.PathLike):
+        return path, sample_rate, name
+    raise SettingsError(
+        "cannot embed this mapping: no row of datasets with an 'array', 'bytes' or a 'path'; give a path, bytes, "
+        "a binary file object, an array or a tensor"
+    )
 
 
 def _open_opener(opener: Opener, name: str, allow_truncated: bool, part: Segment) -> Audio:
@@ -217,6 +250,7 @@ def _open_array(array: NDArray[Any], sample_rate: float | None, name: str) -> De
         raise SettingsError(f"{name}: an array needs its sample rate; pass sample_rate=, in hertz")
     rate = whole_rate(sample_rate)
     array = channels_first(array, name)
+    warn_of_mistakes(array, rate, name)
     return Decoder(rate, len(array), array.shape[1], "array", array.dtype.name, _array_blocks(array), lambda: None)
 
 

@@ -14,7 +14,7 @@ from vggish_pt.utils.fileobj import ReadOnlyFile
 
 _BUFFER_BYTES = 1 << 16
 _CACHE_BYTES = 1 << 16
-_BLOCK_BYTES = 1 << 18
+_BLOCK_BYTES = 1 << 16
 
 Part: TypeAlias = "tuple[int, int] | bytes"
 """A range of a file, from the first byte to the one after the last, or bytes that stand in its place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
@@ -133,3 +134,19 @@ def test_mutations_are_decoded_or_refused(name: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     decoded, refused = map(int, done.stdout.split())
     assert decoded > 0 and refused > 0
+
+
+def test_tracks() -> None:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as output:
+        streams = [output.add_stream("pcm_s16le", rate=48000, layout="mono") for _ in range(2)]
+        for stream, level in zip(streams, (1000, 2000), strict=True):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 4800), level, np.int16), format="s16", layout="mono")
+            frame.sample_rate = 48000
+            output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+    content = buffer.getvalue()
+    np.testing.assert_allclose(decode(content), 1000 / 32768)
+    np.testing.assert_allclose(decode(content, track=1), 2000 / 32768)
+    with pytest.raises(AudioError, match="has no audio track 2; its tracks are 0 to 1"):
+        decode(content, track=2)

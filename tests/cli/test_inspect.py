@@ -15,7 +15,8 @@ import pytest
 import soundfile
 
 from vggish_pt.audio.clip import Clip
-from vggish_pt.cli.inspect import _examine
+from vggish_pt.cli.inspect import _examine, _Options
+from vggish_pt.errors import AudioError
 
 Cli = Callable[..., Any]
 
@@ -129,7 +130,7 @@ def test_windows_are_those_of_embed(small_model: Any, tmp_path: Path) -> None:
         path = tmp_path / "x.wav"
         _clip(path, frames / rate, rate)
         for hop, pad in ((0.96, "short"), (0.25, "tail"), (2.0, "drop")):
-            report = _examine(Clip(str(path)), hop, pad, False)  # type: ignore[arg-type]
+            report = _examine(Clip(str(path)), hop, pad, _Options())  # type: ignore[arg-type]
             assert report.windows == len(small_model.embed(path, hop=hop, pad=pad)), (rate, frames, hop, pad)
 
 
@@ -154,3 +155,22 @@ def test_all_kinds_of_inputs(run_cli: Cli, tree: Path) -> None:
     run = run_cli("inspect", "t/n.csv", cwd=tree.parent)
     assert run.returncode == 2
     assert run.stderr.startswith("vggish-pt: t/n.csv: no manifest: it needs a column 'path', and has 'file'")
+
+
+def test_check_compares_with_a_second_decoder(run_cli: Cli, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run_cli("inspect", tree / "b.flac", tree / "c" / "d.ogg", "--check")
+    assert done.returncode == 0 and done.stdout.count("; second decoder: ") == 2
+    assert "second decoder: 3.000 s" in done.stdout.splitlines()[0]
+    monkeypatch.setattr("vggish_pt.audio.second.second_duration", lambda path, name: 2.5)
+    with pytest.raises(AudioError, match=r"b\.flac: 3\.000 s, but a second decoder gives 2\.500 s"):
+        _examine(Clip(str(tree / "b.flac")), 0.96, "short", _Options(check=True))
+
+
+def test_files_without_a_header_need_a_word(run_cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "sound.raw"
+    path.write_bytes(np.zeros((16_000, 2), "<i2").tobytes())
+    assert "not audio" in run_cli("inspect", path).stderr
+    done = run_cli("inspect", path, "--raw", "s16le:16000:2")
+    assert done.returncode == 0 and "1.000 s, 16000 Hz, 2 channels, RAW PCM_16" in done.stdout
+    wrong = run_cli("inspect", path, "--raw", "s17")
+    assert wrong.returncode == 2 and "raw must be ENCODING" in wrong.stderr

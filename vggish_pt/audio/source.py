@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from vggish_pt.audio.clip import Opener, source_name
 from vggish_pt.audio.decoder import BLOCK_VALUES, MIN_BLOCK_FRAMES, Decoder, Samples
 from vggish_pt.audio.file import open_file
+from vggish_pt.audio.raw import RawFormat, open_raw
 from vggish_pt.audio.resample import Waveform
 from vggish_pt.audio.samples import (
     LevelCheck,
@@ -45,6 +46,14 @@ AudioLike: TypeAlias = Union[
 ]
 """What can be embedded: a path, the bytes of an audio file, a binary file object, an array, a tensor, or a row
 of the library ``datasets``."""
+
+
+class _FileOptions(NamedTuple):
+    """Settings of a file that do not matter for arrays."""
+
+    allow_truncated: bool
+    track: int
+    raw: RawFormat | None
 
 
 class Audio:
@@ -112,6 +121,8 @@ def open_audio(
     allow_truncated: bool = False,
     start: float | None = None,
     end: float | None = None,
+    track: int = 0,
+    raw: RawFormat | None = None,
 ) -> Audio:
     """Opens audio of any kind, or a part of it.
 
@@ -130,6 +141,8 @@ def open_audio(
         start: seconds at which the part begins; None for the beginning.
         end: seconds at which it ends; None for the end. Where the source ends earlier, so does the part, with an
             :class:`AudioWarning` if more than 0.1 s is missing.
+        track: number of the audio track of a video, from 0.
+        raw: format of the samples of a file without a header; None for files that say what they are.
 
     Raises:
         AudioError: missing, unreadable, empty, damaged, or not audio. That a part lies behind the end is found out
@@ -138,6 +151,7 @@ def open_audio(
             another shape or type; a part that begins before 0 or ends before it begins.
     """
     part = Segment(start, end)
+    options = _FileOptions(allow_truncated, track, raw)
     if isinstance(source, Mapping):
         source, sample_rate, name = _from_row(source, sample_rate, name)
     array = as_array(source)
@@ -146,7 +160,7 @@ def open_audio(
     if isinstance(source, Opener) and not hasattr(source, "read") and not isinstance(source, os.PathLike):
         if sample_rate is not None:
             raise SettingsError("sample_rate is for arrays and tensors; a file says its own")
-        return _open_opener(source, name or "file", allow_truncated, part)
+        return _open_opener(source, name or "file", options, part)
     if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) and not hasattr(source, "read"):
         raise SettingsError(
             f"cannot embed a {type(source).__name__}; give a path, bytes, a binary file object, an array or a tensor"
@@ -156,10 +170,10 @@ def open_audio(
     label = name or source_name(source)
     if isinstance(source, str | os.PathLike):
         path = Path(os.fsdecode(source))
-        return _decoded(_open_path(path, label), path, label, allow_truncated, part)
+        return _decoded(_open_path(path, label), path, label, options, part)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decoded(io.BytesIO(source), None, label, allow_truncated, part)
-    return _decoded(_seekable(source, label), None, label, allow_truncated, part)
+        return _decoded(io.BytesIO(source), None, label, options, part)
+    return _decoded(_seekable(source, label), None, label, options, part)
 
 
 def _from_row(row: Mapping[str, Any], sample_rate: float | None, name: str | None) -> tuple[Any, Any, str | None]:
@@ -181,13 +195,13 @@ def _from_row(row: Mapping[str, Any], sample_rate: float | None, name: str | Non
     )
 
 
-def _open_opener(opener: Opener, name: str, allow_truncated: bool, part: Segment) -> Audio:
+def _open_opener(opener: Opener, name: str, options: _FileOptions, part: Segment) -> Audio:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(opener.open())
         except OSError as error:
             raise AudioError(f"{name}: cannot be opened ({error.strerror or error})", name) from error
-        decoder = _decoded_file(file, None, name, allow_truncated)
+        decoder = _decoded_file(file, None, name, options)
         close, held = decoder.close, stack.pop_all()
 
         def close_both() -> None:
@@ -198,13 +212,15 @@ def _open_opener(opener: Opener, name: str, allow_truncated: bool, part: Segment
         return Audio(name, decoder, part)
 
 
-def _decoded(file: BinaryIO, path: Path | None, name: str, allow_truncated: bool, part: Segment) -> Audio:
-    return Audio(name, _decoded_file(file, path, name, allow_truncated), part)
+def _decoded(file: BinaryIO, path: Path | None, name: str, options: _FileOptions, part: Segment) -> Audio:
+    return Audio(name, _decoded_file(file, path, name, options), part)
 
 
-def _decoded_file(file: BinaryIO, path: Path | None, name: str, allow_truncated: bool) -> Decoder[Samples]:
+def _decoded_file(file: BinaryIO, path: Path | None, name: str, options: _FileOptions) -> Decoder[Samples]:
     try:
-        return open_file(file, path, name, allow_truncated=allow_truncated)
+        if options.raw is not None:
+            return open_raw(file, options.raw, name)
+        return open_file(file, path, name, allow_truncated=options.allow_truncated, track=options.track)
     except BaseException as error:
         file.close()
         if isinstance(error, OSError) and not isinstance(error, AudioError):

@@ -1,13 +1,13 @@
-"""Proves a conversion: runs the checkpoint in a TensorFlow graph of VGGish and the converted folder in vggish_pt.
+"""Proof of a conversion: compare a checkpoint in TensorFlow with the converted model folder in vggish_pt.
 
     vggish-pt convert vggish_model.ckpt --out vggish
     python conversion/compare_with_tensorflow.py vggish_model.ckpt vggish
 
-First every tensor is compared bit for bit with what TensorFlow reads from the checkpoint. Then the same examples go
-through both networks, and the largest difference after each block is printed. The exit status is 0 if all tensors are
-equal and no layer differs by more than the bound, else 1.
+First every tensor is compared bit for bit with the tensor that TensorFlow reads from the checkpoint. Then both
+networks compute the same examples, and the largest difference after each block is printed. The exit status is 0 if all
+tensors are equal and no layer differs by more than the bound, else 1.
 
-Needs TensorFlow (``pip install tensorflow-cpu``) beside vggish_pt.
+TensorFlow must be installed (``pip install tensorflow-cpu``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vggish_pt.nn.network import Network
 from vggish_pt.pretrained.folder import read_model
 
 BOUND = 1e-5
-"""Largest difference that passes, relative to the layer's largest value: some ten roundings of float32."""
+"""Largest allowed difference, relative to the layer's largest value: about ten rounding errors of float32."""
 
 CONVOLUTIONS = {
     "conv1": ["conv1"],
@@ -41,15 +41,15 @@ MATRICES = {"fc1": "fc1/fc1_1", "fc2": "fc1/fc1_2", "embedding": "fc2"}
 def tensorflow_layers(
     variables: dict[str, np.ndarray], examples: np.ndarray, final_relu: bool
 ) -> dict[str, np.ndarray]:
-    """VGGish in plain TensorFlow operations.
+    """Compute VGGish in plain TensorFlow operations.
 
     Args:
-        variables: name in Google's graph, without "vggish/" → value.
+        variables: values by their names in Google's graph, without "vggish/".
         examples: (n, 96, 64) float32.
-        final_relu: whether the embedding goes through a last ReLU.
+        final_relu: whether a ReLU follows the last layer.
 
     Returns:
-        The output of each layer by vggish_pt's names, in TensorFlow's (n, height, width, channels).
+        Outputs by vggish_pt's names of layers, in TensorFlow's order (n, height, width, channels).
     """
     outputs = {}
     x = tf.constant(examples[..., np.newaxis])
@@ -69,7 +69,7 @@ def tensorflow_layers(
 
 
 def unequal_tensors(variables: dict[str, np.ndarray], tensors: dict[str, torch.Tensor]) -> list[str]:
-    """Names of the model's tensors that are not those of the checkpoint bit for bit."""
+    """Return the names of the model's tensors that differ in any bit from the checkpoint's."""
     scopes = {scope.rsplit("/", 1)[-1]: scope for block in CONVOLUTIONS.values() for scope in block} | MATRICES
     unequal = []
     for name, tensor in tensors.items():
@@ -79,7 +79,7 @@ def unequal_tensors(variables: dict[str, np.ndarray], tensors: dict[str, torch.T
         layer, kind = rest.split(".")
         expected = variables[f"{scopes[layer]}/{'weights' if kind == 'weight' else 'biases'}"]
         found = tensor.numpy()
-        # Back to TensorFlow's order of axes: the other way round from the conversion.
+        # Back to TensorFlow's order of axes: the inverse of the conversion.
         found = found.transpose({1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[found.ndim])
         if found.dtype != expected.dtype or found.shape != expected.shape or found.tobytes() != expected.tobytes():
             unequal.append(name)
@@ -87,7 +87,7 @@ def unequal_tensors(variables: dict[str, np.ndarray], tensors: dict[str, torch.T
 
 
 def compare(checkpoint: str, folder: Path, examples: np.ndarray, bound: float) -> bool:
-    """Prints the comparison; returns whether it passed."""
+    """Print the comparison; return True if it passed."""
     config, tensors = read_model(folder)
     reader = tf.train.load_checkpoint(checkpoint)
     names = reader.get_variable_to_shape_map()
@@ -108,7 +108,7 @@ def compare(checkpoint: str, folder: Path, examples: np.ndarray, bound: float) -
         largest = float(np.abs(expected).max())
         difference = float(np.abs(found.numpy() - expected).max())
         relative = difference / largest if largest else difference
-        # Written so that NaN fails.
+        # NaN fails this comparison.
         good = relative <= bound
         passed = passed and good
         print(f"{layer:<10} {largest:>14.6g} {difference:>12.3g} {relative:>10.3g}{'' if good else '  ABOVE'}")
@@ -117,17 +117,17 @@ def compare(checkpoint: str, folder: Path, examples: np.ndarray, bound: float) -
 
 
 def main() -> None:
-    """Reads the command line and compares."""
+    """Parse the command line and compare."""
     parser = argparse.ArgumentParser(description="Compare a converted model with its checkpoint, layer by layer.")
     parser.add_argument("checkpoint", help="TensorFlow checkpoint: V1 file or V2 prefix")
-    parser.add_argument("folder", type=Path, help="what 'vggish-pt convert' made of it")
+    parser.add_argument("folder", type=Path, help="model folder that 'vggish-pt convert' wrote")
     parser.add_argument("--examples", type=Path, help=".npy of log-mel examples (n, 96, 64); default: 8 random ones")
     parser.add_argument("--bound", type=float, default=BOUND, help=f"default {BOUND:g}")
     options = parser.parse_args()
     if options.examples is not None:
         examples = np.load(options.examples, allow_pickle=False).astype(np.float32)
     else:
-        # From silence, log(0.01), to loud.
+        # From log(0.01), which is silence, to loud sound.
         examples = np.random.default_rng(0).uniform(-4.6, 3.0, (8, 96, 64)).astype(np.float32)
     sys.exit(0 if compare(options.checkpoint, options.folder, examples, options.bound) else 1)
 

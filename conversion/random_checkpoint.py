@@ -1,9 +1,9 @@
-"""Writes a VGGish checkpoint of random weights with TensorFlow, to try a conversion on.
+"""Write a VGGish checkpoint of random weights with TensorFlow, to test conversions.
 
     python conversion/random_checkpoint.py random.ckpt --format v1 --fc-width 256
 
-The variables are named and shaped as in Google's graph. With ``--optimizer``, Adam's slots and a step counter are among
-them, as in a checkpoint of a training run. Needs TensorFlow (``pip install tensorflow-cpu``).
+The variables have the names and shapes of Google's graph. ``--optimizer`` adds Adam's slots and a step counter, as in a
+checkpoint of a training run. TensorFlow must be installed (``pip install tensorflow-cpu``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ v1 = tf.compat.v1
 
 
 def shapes(fc_width: int) -> dict[str, tuple[int, ...]]:
-    """Scope of each layer → shape of its weights, in TensorFlow's order of axes."""
+    """Return the shape of each layer's weights by its scope, in TensorFlow's order of axes."""
     return {
         "conv1": (3, 3, 1, 64),
         "conv2": (3, 3, 64, 128),
@@ -36,13 +36,13 @@ def shapes(fc_width: int) -> dict[str, tuple[int, ...]]:
 
 
 def write(path: Path, *, format: str, fc_width: int, seed: int, optimizer: bool) -> None:
-    """Writes the checkpoint.
+    """Write the checkpoint.
 
     Args:
-        path: the file (V1) or the prefix (V2).
+        path: file (V1) or prefix (V2).
         format: "v1" or "v2".
         fc_width: width of the two large fully connected layers.
-        seed: of the random weights.
+        seed: random seed of the weights.
         optimizer: whether to add an optimizer's variables.
     """
     with tf.Graph().as_default(), v1.Session() as session:
@@ -51,7 +51,7 @@ def write(path: Path, *, format: str, fc_width: int, seed: int, optimizer: bool)
         with v1.variable_scope("vggish"):
             for scope, shape in shapes(fc_width).items():
                 with v1.variable_scope(scope):
-                    # Keeps the size of activations from layer to layer.
+                    # This scale keeps the size of activations constant over the layers.
                     initializer = v1.variance_scaling_initializer(2.0)
                     weights.append(v1.get_variable("weights", shape, initializer=initializer))
                     weights.append(
@@ -68,7 +68,7 @@ def write(path: Path, *, format: str, fc_width: int, seed: int, optimizer: bool)
 
 
 def main() -> None:
-    """Reads the command line and writes."""
+    """Parse the command line and write."""
     parser = argparse.ArgumentParser(description="Write a VGGish checkpoint of random weights.")
     parser.add_argument("path", type=Path, help="the file (V1) or the prefix (V2)")
     parser.add_argument("--format", choices=("v1", "v2"), default="v1")

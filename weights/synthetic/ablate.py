@@ -1,11 +1,11 @@
-"""Compares choices of the recipe by small stand-ins: a quarter of the channels, an eighth of the steps, one stage.
+"""Comparison of pretraining settings on small models: a quarter of the channels, an eighth of the steps, one stage.
 
     python weights/synthetic/ablate.py ESC10 --change "" --change "temperature=0.2" --change "without=voice" --seeds 0 1
 
-A change names options of pretrain.py. Stand-ins are judged by ESC-10's folds 1 and 2, which may guide choices: a
-logistic regression (C=0.1, standardised) on the mean over a clip's windows, fitted to the other folds. Seeds move the
-accuracy by two points and the log loss (which tells more) by 0.02, so look at several. What helps a short run may not
-help a long one, and a task that is harder looks worse at first.
+A change names options of pretrain.py. The small models are evaluated on ESC-10's folds 1 and 2, which may guide
+choices: a logistic regression (C=0.1, standardised) on the mean over a clip's windows, fitted to the other folds.
+Seeds change the accuracy by two points and the log loss (the finer measure) by 0.02, so compare several seeds. A
+change that helps a short run may not help a long one, and a harder task looks worse at first.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ LAYERS = ("embedding", "fc2", "conv4")
 
 
 class Judge:
-    """Judges stand-ins by recordings.
+    """Evaluation of small models on recordings.
 
     Args:
-        recordings: in five folds, of which 1 and 2 are looked at.
+        recordings: recordings in five folds; folds 1 and 2 are used.
     """
 
     def __init__(self, recordings: Recordings) -> None:
@@ -45,7 +45,7 @@ class Judge:
 
     @torch.no_grad()
     def vectors(self, trainee: Trainee) -> dict[str, np.ndarray]:
-        """Of each layer (clips, d)."""
+        """Return the vectors of each layer, (clips, d)."""
         rows: dict[str, list[np.ndarray]] = {name: [] for name in LAYERS}
         trainee.eval()
         for examples in self._examples:
@@ -55,7 +55,7 @@ class Judge:
         return {name: np.stack(found) for name, found in rows.items()}
 
     def figures(self, vectors: np.ndarray) -> tuple[float, float]:
-        """Accuracy and log loss, means of folds 1 and 2."""
+        """Return accuracy and log loss, means of folds 1 and 2."""
         found = []
         for number in (1, 2):
             known, labels, vectors_out, labels_out = self._recordings.fold(number, vectors)
@@ -67,7 +67,7 @@ class Judge:
 
 
 def settings_of(change: str, seed: int, args: argparse.Namespace, folder: Path) -> argparse.Namespace:
-    """pretrain.py's settings with a change, such as ``temperature=0.2 without=voice``."""
+    """Return pretrain.py's settings with a change, such as ``temperature=0.2 without=voice``."""
     options = [f"--{pair}" for pair in change.split()]
     fixed = ["--out", str(folder / "model"), "--state", str(folder / "state"), "--seed", str(seed)]
     base = ["--steps", str(args.steps), "--pairs", "128", "--threads", str(args.threads)]
@@ -75,13 +75,13 @@ def settings_of(change: str, seed: int, args: argparse.Namespace, folder: Path) 
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Compares choices of the recipe by small stand-ins.")
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description="Compare pretraining settings on small models.")
     parser.add_argument("esc10", type=Path)
     parser.add_argument("--change", action="append", help="options of pretrain.py as name=value ...; repeatable")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=120)
-    parser.add_argument("--divisor", type=int, default=4, help="so many times fewer channels")
+    parser.add_argument("--divisor", type=int, default=4, help="divisor of the number of channels (default: 4)")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     keep_freed_memory()

@@ -1,4 +1,4 @@
-"""What both stages of pretraining learn by: find a clip's partner among all clips of the batch."""
+"""Contrastive loss and learning rate of both stages of pretraining: find a clip's partner in the batch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.optim import Optimizer
 
 
 def nt_xent(projections: Tensor, temperature: float) -> tuple[Tensor, float]:
-    """NT-Xent (Chen et al., ICML 2020, arXiv 2002.05709).
+    """Compute NT-Xent (Chen et al., ICML 2020, arXiv 2002.05709).
 
     Args:
         projections: (2 * pairs, d), the second views after the first.
-        temperature: what cosines are divided by.
+        temperature: divisor of the cosines.
 
     Returns:
-        The loss, and how often a clip's partner is the nearest of all.
+        The loss, and the share of clips whose partner is the nearest clip of the batch.
     """
     z = F.normalize(projections.float(), dim=1)
     similarity = (z @ z.T / temperature).fill_diagonal_(-math.inf)
@@ -28,7 +28,7 @@ def nt_xent(projections: Tensor, temperature: float) -> tuple[Tensor, float]:
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over the first twentieth, then half a cosine down to 0."""
+    """Return the learning rate of a step: linear warm-up over the first twentieth, then half a cosine down to 0."""
     warm = max(1, steps // 20)
     if step < warm:
         return peak * (step + 1) / warm
@@ -36,16 +36,16 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 
 def descend(optimizer: Optimizer, projections: Tensor, temperature: float, rate: float) -> tuple[float, float]:
-    """One step down the loss at a learning rate.
+    """Take one optimizer step.
 
     Args:
-        optimizer: of what made the projections.
-        projections: as :func:`nt_xent` takes them.
-        temperature: likewise.
-        rate: the learning rate.
+        optimizer: optimizer of the model that computed the projections.
+        projections: see :func:`nt_xent`.
+        temperature: see :func:`nt_xent`.
+        rate: learning rate.
 
     Returns:
-        The loss before the step, and how often a clip's partner was the nearest of all.
+        The loss before the step, and the share of clips whose partner was the nearest clip of the batch.
     """
     for group in optimizer.param_groups:
         group["lr"] = rate

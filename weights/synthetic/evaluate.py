@@ -1,12 +1,13 @@
-"""How much a model's embeddings know: ESC-10, and tasks made here, beside spectra and random weights.
+"""Evaluation of a model's embeddings on ESC-10 and generated tasks, compared with spectra and random weights.
 
     python weights/synthetic/evaluate.py --weights FOLDER --esc10 FOLDER
 
-Every figure is a logistic regression's (C=0.1, standardised features) on one vector for each clip: the mean over its
-windows (of a convolutional layer, over time and frequency, too), or for spectra the mean and standard deviation over
-time. ESC-10 by its five folds; folds 1 and 2 guided choices, so 3 to 5 stand apart. Classifiers are always fitted to
-clean sound and then tested with it, with sound that is 20 dB quieter, and with noise added. Tasks are those of
-:mod:`tasks`; of ``mixtures`` the figure is the mean average precision, of all else the accuracy.
+Each figure belongs to a logistic regression (C=0.1, standardised features) on one vector for each clip: the mean over
+its windows (for a convolutional layer also over time and frequency), or for spectra the mean and standard deviation
+over time. ESC-10 is evaluated by its five folds; folds 1 and 2 guided choices, so the mean of folds 3 to 5 is given
+separately. Classifiers are fitted to clean sound and tested with clean sound, with sound that is 20 dB quieter, and
+with added noise. The tasks are those of :mod:`tasks`. The figure of ``mixtures`` is the mean average precision, all
+others are accuracies.
 """
 
 from __future__ import annotations
@@ -38,24 +39,24 @@ Features = Callable[[Sequence[Wave]], Vectors]
 
 
 def network_features(model: VGGish, layer: str, waves: Sequence[Wave]) -> Vectors:
-    """(clips, d): the mean over windows, and of a convolutional layer over time and frequency."""
+    """Return (clips, d): the mean over windows, and for a convolutional layer also over time and frequency."""
     return np.stack([clip_vector(result) for result in model.embed(list(waves), SAMPLE_RATE, layer=layer)])
 
 
 def spectral_features(name: str, waves: Sequence[Wave]) -> Vectors:
-    """(clips, d): mean and standard deviation over time."""
+    """Return (clips, d): mean and standard deviation over time."""
     return np.stack([clip_statistics(wave, name) for wave in waves])
 
 
 def all_features(names: Iterable[str], layers: Sequence[str], half: bool, others: bool) -> dict[str, Features]:
-    """What is compared, by the name it has in the tables."""
+    """Return the features to compare, by their names in the tables."""
     models: dict[str, VGGish] = {}
     for name in names:
         models[name] = VGGish.from_pretrained(name)
         if half:
-            # Rounded weights, computed with in float32: what a float16 file costs.
+            # Weights rounded to float16, computed in float32: the cost of a float16 file.
             rounded = models[f"{name} in float16"] = VGGish.from_pretrained(name)
-            for parameter in rounded.network.parameters():  # half() would leave the first layer as it is
+            for parameter in rounded.network.parameters():  # half() does not change the first layer
                 parameter.data = parameter.data.half().float()
     if others:
         models["random weights"] = load_model(FeatureSettings(weights=RANDOM))
@@ -70,25 +71,25 @@ def all_features(names: Iterable[str], layers: Sequence[str], half: bool, others
 
 
 def changed(waves: Sequence[Wave], condition: str) -> list[Wave]:
-    """The waves as a condition makes them; the noise depends on a wave's place alone."""
+    """Apply a condition to the waves; the noise depends only on a wave's index."""
     change = CONDITIONS[condition]
-    return [change(wave, np.random.default_rng(place)) for place, wave in enumerate(waves)]
+    return [change(wave, np.random.default_rng(index)) for index, wave in enumerate(waves)]
 
 
 def fitted(vectors: Vectors, labels: NDArray[Any]) -> Any:
-    """A logistic regression, or one for each class where several may be right."""
+    """Fit a logistic regression, or one for each class if a clip may have several."""
     return make_classifier("logistic", multilabel=labels.ndim == 2).fit(vectors, labels)
 
 
 def figure(classifier: Any, vectors: Vectors, labels: NDArray[Any]) -> float:
-    """Accuracy, or where several classes may be right the mean average precision."""
+    """Return the accuracy, or the mean average precision if a clip may have several classes."""
     if labels.ndim == 2:
         return float(average_precision_score(labels, classifier.decision_function(vectors), average="macro"))
     return float(classifier.score(vectors, labels))
 
 
 def on_task(task: Task, features: Features) -> list[float]:
-    """The figure under each condition."""
+    """Return the figure under each condition."""
     waves = [[wave for wave, t in zip(task.waves, task.tested, strict=True) if t == tested] for tested in (False, True)]
     classifier = fitted(features(waves[0]), task.labels[~task.tested])
     return [
@@ -97,7 +98,7 @@ def on_task(task: Task, features: Features) -> list[float]:
 
 
 def predictions(recordings: Recordings, features: Features, conditions: Iterable[str]) -> dict[str, NDArray[np.str_]]:
-    """Of each condition what each clip is taken for, (n,), by the classifier fitted to the other folds' clean clips."""
+    """Return the predicted classes (n,) for each condition, by classifiers fitted to the other folds' clean clips."""
     clean = features(recordings.waves)
     classifiers = {number: fitted(*recordings.fold(number, clean)[:2]) for number in range(1, 6)}
     out = {}
@@ -109,31 +110,31 @@ def predictions(recordings: Recordings, features: Features, conditions: Iterable
     return out
 
 
-def by_fold(recordings: Recordings, told: NDArray[np.str_]) -> list[float]:
-    """The accuracy on each of the five folds."""
-    right = told == recordings.labels
+def by_fold(recordings: Recordings, predicted: NDArray[np.str_]) -> list[float]:
+    """Return the accuracy on each of the five folds."""
+    right = predicted == recordings.labels
     return [float(right[recordings.folds == number].mean()) for number in range(1, 6)]
 
 
-def confusions(recordings: Recordings, told: NDArray[np.str_]) -> dict[str, Counter[str]]:
-    """Of each class what its clips were taken for."""
-    taken: dict[str, Counter[str]] = defaultdict(Counter)
-    for right, other in zip(recordings.labels, told, strict=True):
-        taken[str(right)][str(other)] += 1
-    return taken
+def confusions(recordings: Recordings, predicted: NDArray[np.str_]) -> dict[str, Counter[str]]:
+    """Return the counts of predicted classes for each class."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for label, other in zip(recordings.labels, predicted, strict=True):
+        counts[str(label)][str(other)] += 1
+    return counts
 
 
 def row(cells: Iterable[object]) -> None:
-    """Prints a row of a table."""
+    """Print a row of a table."""
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
-def print_esc10(recordings: Recordings, told: dict[str, dict[str, NDArray[np.str_]]]) -> None:
-    """The table of ESC-10, from what features make of each condition, :data:`~tasks.CLEAN` first."""
-    changes = list(next(iter(told.values())))[1:]
+def print_esc10(recordings: Recordings, predicted: dict[str, dict[str, NDArray[np.str_]]]) -> None:
+    """Print the table of ESC-10 from predictions by features and condition, :data:`~tasks.CLEAN` first."""
+    changes = list(next(iter(predicted.values())))[1:]
     row(["ESC-10", *(f"fold {n}" for n in range(1, 6)), "mean", "folds 1-2", "folds 3-5", *changes])
     row(["---"] * (9 + len(changes)))
-    for name, of_condition in told.items():
+    for name, of_condition in predicted.items():
         scores = {condition: by_fold(recordings, found) for condition, found in of_condition.items()}
         clean = scores[CLEAN]
         figures = [*clean, *map(np.mean, (clean, clean[:2], clean[2:], *(scores[change] for change in changes)))]
@@ -141,20 +142,20 @@ def print_esc10(recordings: Recordings, told: dict[str, dict[str, NDArray[np.str
     print()
 
 
-def print_classes(recordings: Recordings, name: str, told: NDArray[np.str_]) -> None:
-    """How many clips of a class a feature recognises, and what two or more others are taken for."""
+def print_classes(recordings: Recordings, name: str, predicted: NDArray[np.str_]) -> None:
+    """Print the recognised clips of each class, and wrong classes predicted for two or more of its clips."""
     row([f"{name}: class", "clips", "recognised", "taken for"])
     row(["---"] * 4)
-    taken = confusions(recordings, told)
-    for label in sorted(taken, key=lambda label: -taken[label][label]):
-        counts = taken[label]
+    confused = confusions(recordings, predicted)
+    for label in sorted(confused, key=lambda label: -confused[label][label]):
+        counts = confused[label]
         others = [f"{other} {count}" for other, count in counts.most_common() if other != label and count > 1]
         row([label, counts.total(), counts[label], ", ".join(others)])
     print()
 
 
 def print_tasks(names: Iterable[str], compared: dict[str, Features], seed: int) -> None:
-    """A table for each task."""
+    """Print a table for each task."""
     for name in names:
         task = TASKS[name](np.random.default_rng(seed))
         print(f"{name}: {len(task.waves)} clips, {int(task.tested.sum())} of them tested with", file=sys.stderr)
@@ -166,17 +167,21 @@ def print_tasks(names: Iterable[str], compared: dict[str, Features], seed: int) 
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Measures what embeddings know.")
-    parser.add_argument("--weights", action="append", help="a name or model folder; repeatable; default: synthetic")
-    parser.add_argument("--layer", action="append", help="repeatable; default: embedding, conv4")
-    parser.add_argument("--esc10", type=Path, help="a folder of folders of FOLD-....ogg; left out: tasks alone")
-    parser.add_argument("--task", action="append", choices=[*TASKS, "none"], help="repeatable; default: all")
-    parser.add_argument("--no-others", action="store_true", help="without spectra and random weights")
-    parser.add_argument("--half", action="store_true", help="also with weights rounded to float16")
-    parser.add_argument("--clean", action="store_true", help="ESC-10 as it is alone: not quieter, no noise")
-    parser.add_argument("--classes", action="store_true", help="ESC-10's classes one by one, too")
-    parser.add_argument("--seed", type=int, default=0, help="of the tasks")
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description="Evaluate embeddings on ESC-10 and generated tasks.")
+    parser.add_argument("--weights", action="append", help="name or model folder; repeatable (default: synthetic)")
+    parser.add_argument("--layer", action="append", help="layer to read; repeatable (default: embedding and conv4)")
+    parser.add_argument(
+        "--esc10", type=Path, help="folder with a folder of FOLD-*.ogg for each class (default: tasks only)"
+    )
+    parser.add_argument(
+        "--task", action="append", choices=[*TASKS, "none"], help="generated task; repeatable (default: all)"
+    )
+    parser.add_argument("--no-others", action="store_true", help="leave out spectra and random weights")
+    parser.add_argument("--half", action="store_true", help="evaluate weights rounded to float16 too")
+    parser.add_argument("--clean", action="store_true", help="test ESC-10 with clean sound only")
+    parser.add_argument("--classes", action="store_true", help="print a table of ESC-10's classes too")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the tasks (default: 0)")
     args = parser.parse_args()
     try:
         compared = all_features(
@@ -185,10 +190,10 @@ def main() -> None:
         if args.esc10:
             recordings = Recordings.read(args.esc10)
             conditions = [CLEAN] if args.clean else list(CONDITIONS)
-            told = {name: predictions(recordings, features, conditions) for name, features in compared.items()}
-            print_esc10(recordings, told)
-            for name in told if args.classes else ():
-                print_classes(recordings, name, told[name][CLEAN])
+            predicted = {name: predictions(recordings, of, conditions) for name, of in compared.items()}
+            print_esc10(recordings, predicted)
+            for name in predicted if args.classes else ():
+                print_classes(recordings, name, predicted[name][CLEAN])
         print_tasks([name for name in args.task or TASKS if name != "none"], compared, args.seed)
     except VGGishError as error:
         raise SystemExit(f"evaluate.py: {error}") from None

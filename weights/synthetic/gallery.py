@@ -1,9 +1,9 @@
-"""A picture of what the generator makes: spectrograms of each family of sources, and of pairs of views.
+"""Figure of generated sound: spectrograms of each family of sources, and of pairs of views.
 
     python weights/synthetic/gallery.py --out docs/synthetic_sounds.png [--wav FOLDER]
 
-Upper rows: a family each, clips of one layer. Last two rows: mixtures as the model is trained on, and below each
-its partner. ``--wav`` also writes the clips, to listen to.
+Each upper row shows clips of one family with one layer. The last two rows show mixtures like those of the training, and
+below each its partner. ``--wav`` also writes the clips, to listen to.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COLUMNS = 6
 
 
 def of_family(number: int, generator: torch.Generator) -> Recipe:
-    """Clips of one layer each; little noise and room, no colour and the full level, so that the source is seen."""
+    """Return a recipe of clips of one layer at full level, with little noise, room and colour, to show the source."""
     recipe = draw(COLUMNS, generator)
     recipe.family[:] = -1
     recipe.family[:, 0] = number
@@ -32,7 +32,7 @@ def of_family(number: int, generator: torch.Generator) -> Recipe:
 
 
 def rows(seed: int) -> dict[str, Tensor]:
-    """Label → (COLUMNS, samples)."""
+    """Return clips (COLUMNS, samples) by label."""
     generator = torch.Generator().manual_seed(seed)
     out = {name: render(of_family(number, generator), generator) for number, name in enumerate(FAMILIES)}
     recipe = draw(COLUMNS, generator)
@@ -42,7 +42,7 @@ def rows(seed: int) -> dict[str, Tensor]:
 
 
 def write_picture(made: dict[str, Tensor], out: Path) -> None:
-    """A row of spectrograms for each label."""
+    """Write a row of spectrograms for each label."""
     import matplotlib.pyplot as plt
     from PIL import Image
 
@@ -56,12 +56,12 @@ def write_picture(made: dict[str, Tensor], out: Path) -> None:
     figure.supxlabel("0.96 s, left to right; 64 mel bands, 125 to 7500 Hz, bottom to top", fontsize=9, y=0.002)
     figure.tight_layout(pad=0.3, rect=(0, 0.015, 1, 1))
     figure.canvas.draw()
-    # Noise does not compress; few colours do.
+    # Noise compresses badly; a palette of few colours makes the file small.
     Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]).quantize(24).save(out, "PNG", optimize=True)
 
 
 def write_clips(made: dict[str, Tensor], folder: Path) -> None:
-    """The clips as WAV files, to listen to."""
+    """Write the clips as WAV files."""
     import soundfile
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,10 +71,10 @@ def write_clips(made: dict[str, Tensor], folder: Path) -> None:
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Draws what the generator makes.")
-    parser.add_argument("--out", type=Path, required=True, help="the picture to write")
-    parser.add_argument("--wav", type=Path, help="folder for the clips")
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description="Draw spectrograms of generated sound.")
+    parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("--wav", type=Path, help="folder to write the clips to")
     parser.add_argument("--seed", type=int, default=3)
     args = parser.parse_args()
     made = rows(args.seed)

@@ -1,7 +1,7 @@
-"""Pretraining's second stage: the fully connected layers go on alone, on convolutions that stay as they are.
+"""Second stage of pretraining: only the fully connected layers are trained, on cached outputs of the convolutions.
 
-What the convolutions give for a clip is computed once. A step then costs next to nothing, so a batch may hold many more
-strangers that a clip's partner has to be told from, and every clip may come again in other company.
+The output of the convolutions is computed once for each clip. Steps are then so cheap that a batch can hold many more
+clips, among which a clip's partner has to be found, and each clip can be used in several epochs.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from vggish_pt.nn.network import Network
 
 
 def pair_features(network: Network, batches: Iterable[Tensor]) -> Tensor:
-    """What a head takes, of batches that hold second views after first ones: (pairs, 2, 4 * 512) bfloat16."""
+    """Return a head's input for batches of first and then second views: (pairs, 2, 4 * 512) bfloat16."""
     found = [Head.over_time(network.infer(batch, "conv4").float()) for batch in batches]
     return torch.cat([views.to(torch.bfloat16).unflatten(0, (2, -1)).transpose(0, 1) for views in found])
 
 
 def train_head(head: Head, features: Tensor, args: argparse.Namespace, log: Path, report: TextIO = sys.stdout) -> None:
-    """Trains a head further.
+    """Train a head.
 
     Args:
-        head: what is trained.
-        features: (pairs, 2, 4 * 512), see :func:`pair_features`; there the work is done.
+        head: head to train.
+        features: (pairs, 2, 4 * 512), see :func:`pair_features`; their device is used.
         args: pretrain.py's settings.
-        log: the file for the learning curve.
-        report: where progress is told.
+        log: CSV file for the learning curve.
+        report: stream for progress lines.
     """
     device = features.device
     pairs, batch = len(features), min(args.head_batch, len(features))
@@ -47,7 +47,7 @@ def train_head(head: Head, features: Tensor, args: argparse.Namespace, log: Path
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("step", "loss", "hits", "learning_rate"))
         for epoch in range(args.head_epochs):
-            # What does not fill a batch comes in another epoch.
+            # Pairs that do not fill a batch are left out of this epoch.
             for places in torch.randperm(pairs, generator=order)[: pairs // batch * batch].split(batch):
                 rate = learning_rate(step, steps, args.head_lr)
                 views = features[places.to(device)].transpose(0, 1).flatten(0, 1).float()

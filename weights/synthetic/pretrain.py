@@ -1,19 +1,20 @@
-"""Pretrains the embedded model on synthetic sound alone, and writes it as a model folder.
+"""Pretraining of the embedded model on synthetic sound only.
 
     python weights/synthetic/pretrain.py --out FOLDER
 
-Contrastive learning on pairs (Cherep and Singh, "Contrastive Learning from Synthetic Audio Doppelgängers", ICLR
-2025, arXiv 2406.05923): the two views of a pair are one recipe of :mod:`sounds` and a slightly moved copy of it,
-each rendered anew. The network learns to find a clip's partner among all other clips of the batch
-(:mod:`contrastive`), by the embedding itself: on a projection that is thrown away in the end, as is usual, the
-embedding came out worse (README.md beside this file).
+Contrastive learning on pairs (Cherep and Singh, "Contrastive Learning from Synthetic Audio Doppelgängers", ICLR 2025,
+arXiv 2406.05923): the two views of a pair are a recipe of :mod:`sounds` and a slightly perturbed copy of it, each
+rendered separately. The network learns to find a clip's partner among all other clips of the batch
+(:mod:`contrastive`). The loss compares the embeddings themselves; with the usual projection, which is discarded after
+training, the embeddings were worse (README.md in this folder).
 
-In a second stage (:mod:`head`) the fully connected layers go on alone, in far larger batches. PCA and whitening are
-then fitted on embeddings of further synthetic clips.
+A second stage (:mod:`head`) trains only the fully connected layers, in much larger batches. PCA and whitening are then
+fitted to embeddings of further synthetic clips.
 
-The sounds of a step depend on the seed and the step's number only, so a run that was stopped goes on as if it had
-not been: give the same arguments again. ``pretrain.csv`` and ``head.csv`` beside the state hold the learning curves.
-The second stage begins anew each time; over a state that is complete it can be tried with other settings of its own.
+The sounds of a step depend only on the seed and the step's number. To resume an interrupted run, give the same
+arguments again; the result is the same. ``pretrain.csv`` and ``head.csv`` in the state's folder hold the learning
+curves. The second stage always starts from its beginning; after a complete first stage it can be run with other
+``--head-*`` settings.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ from vggish_pt.pretrained.folder import write_model
 
 
 class Sounds:
-    """Batches of log-mel examples, each a function of the seed and the batch's number.
+    """Batches of log-mel examples, each determined by the seed and the batch's number.
 
     Args:
         pairs: clips in a batch.
         seed: seed of the run.
-        device: where to synthesise.
-        layers: how far a view's layers move from the other view's, see :func:`sounds.perturb`.
-        clips: the same for room, equaliser, noise and level.
-        families: of sources.
+        device: device of the synthesis.
+        layers: perturbation of the second view's layers, see :func:`sounds.perturb`.
+        clips: perturbation of the second view's room, equaliser, noise and level.
+        families: families of sources.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Sounds:
 
     @torch.no_grad()
     def __getitem__(self, number: int) -> Tensor:
-        """Batch ``number``: (2 * pairs, 96, 64), the second views after the first."""
+        """Return batch ``number``: (2 * pairs, 96, 64), the second views after the first."""
         self.generator.manual_seed(self.seed * 1_000_003 + number)
         first = draw(self.pairs, self.generator, self.families)
         second = perturb(first, self.layers, self.clips, self.generator)
@@ -79,23 +80,23 @@ class Sounds:
 
 
 def fit_pca(network: Network, examples: Tensor) -> dict[str, np.ndarray[Any, Any]]:
-    """Mean and whitening principal axes of the embeddings of (n, 96, 64) examples, float64."""
+    """Return mean and whitening principal axes of the embeddings of (n, 96, 64) examples, float64."""
     embeddings = network.infer(examples).double().numpy()
     values, vectors = np.linalg.eigh(np.cov(embeddings, rowvar=False))
     values, vectors = values[::-1], vectors[:, ::-1]  # strongest first
-    # A direction in which nothing varies is not blown up.
+    # Limit the scale of directions with almost no variance.
     scale = 1 / np.sqrt(np.maximum(values, 1e-6 * values[0]))
     return {"eigen_vectors": (vectors * scale).T, "means": embeddings.mean(0)}
 
 
 def recipe_of(args: argparse.Namespace) -> dict[str, int | float | str]:
-    """The settings that make the result what it is."""
+    """Return the settings that determine the result."""
     elsewhere = ("out", "state", "stop_at", "save_every")
     return {name: value for name, value in vars(args).items() if name not in elsewhere and value is not None}
 
 
 def first_stage(recipe: dict[str, int | float | str]) -> dict[str, int | float | str]:
-    """Those of the settings that the saved state depends on."""
+    """Return the settings that determine the saved state."""
     later = ("dtype", "pca_batches")
     return {name: value for name, value in recipe.items() if name not in later and not name.startswith("head_")}
 
@@ -107,7 +108,7 @@ def train(
     device: torch.device,
     report: TextIO = sys.stdout,
 ) -> bool:
-    """Trains up to ``--steps``, or ``--stop-at``; returns whether the run is complete."""
+    """Train up to ``--steps`` or ``--stop-at``; return True if the run is complete."""
     optimizer = torch.optim.AdamW(trainee.parameters(), lr=args.lr, weight_decay=args.weight_decay)
     args.state.mkdir(parents=True, exist_ok=True)
     saved, log = args.state / "state.pt", args.state / "pretrain.csv"
@@ -119,8 +120,8 @@ def train(
             known = state["settings"]
         except OSError:
             raise
-        except Exception as error:  # torch raises almost anything for bytes that it did not write
-            raise SystemExit(f"{saved}: damaged ({type(error).__name__}); delete it to begin again") from None
+        except Exception as error:  # torch raises errors of many types for damaged files
+            raise SystemExit(f"{saved}: damaged ({type(error).__name__}); delete it to start again") from None
         if known != settings:
             raise SystemExit(f"{saved}: a run with other settings; give its settings, or another --state folder")
         trainee.load_state_dict(state["trainee"])
@@ -151,7 +152,7 @@ def train(
 
 
 def finish(trainee: Trainee, sounds: Sounds, args: argparse.Namespace, device: torch.device) -> None:
-    """Trains the head further, folds normalisation into the weights, fits PCA and writes the model folder."""
+    """Train the head, fold normalisation into the weights, fit PCA and write the model folder."""
     fresh = [sounds[args.steps + i] for i in range(args.pca_batches)]
     settle(trainee, fresh, args.precision)
     if args.head_epochs:
@@ -166,11 +167,11 @@ def finish(trainee: Trainee, sounds: Sounds, args: argparse.Namespace, device: t
     dtype = getattr(torch, args.dtype)
     network = fold(trainee.trunk, trainee.head)
     if dtype == torch.float16:
-        # Values of bfloat16 throughout, as computing in bfloat16 would round them to; the first layer stays wide there.
+        # Round to bfloat16, so that computing in bfloat16 changes nothing; the first layer stays in float32 there.
         network = network.to(torch.bfloat16)
     weights = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
     network = network.float()
-    network.load_state_dict(weights)  # PCA is fitted to what the file computes
+    network.load_state_dict(weights)  # PCA is fitted to the output of the stored weights
     tensors = {f"network.{name}": tensor.numpy() for name, tensor in weights.items()}
     pca = fit_pca(network, torch.cat(fresh).cpu())
     tensors |= {f"postprocess.{name}": array for name, array in pca.items()}
@@ -189,7 +190,7 @@ def finish(trainee: Trainee, sounds: Sounds, args: argparse.Namespace, device: t
 
 
 def left_out(text: str) -> str:
-    """Families to leave out, separated by commas, if there are such and some are left."""
+    """Check the names of families to leave out, separated by commas."""
     names = set(text.split(","))
     if unknown := names - FAMILIES.keys():
         raise argparse.ArgumentTypeError(f"no family {min(unknown)!r}; there are {', '.join(FAMILIES)}")
@@ -199,44 +200,60 @@ def left_out(text: str) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The options, which are the recipe's settings."""
-    parser = argparse.ArgumentParser(description="Pretrains the embedded model on synthetic sound.")
-    parser.add_argument("--out", type=Path, required=True, help="the model folder to write")
-    parser.add_argument("--state", type=Path, help="folder of the run's state and log; default: OUT with .run added")
-    parser.add_argument("--stop-at", type=int, help="stop after this step, to go on later")
-    parser.add_argument("--save-every", type=int, default=50, help="steps between saved states")
+    """Return the parser of the settings."""
+    parser = argparse.ArgumentParser(description="Pretrain the embedded model on synthetic sound.")
+    parser.add_argument("--out", type=Path, required=True, help="model folder to write")
+    parser.add_argument("--state", type=Path, help="folder of the run's state and log (default: OUT.run)")
+    parser.add_argument("--stop-at", type=int, help="stop after this step, to resume later")
+    parser.add_argument("--save-every", type=int, default=50, help="steps between saved states (default: 50)")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--pairs", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fc-width", type=int, default=256)
-    parser.add_argument("--projection", choices=("none", "mlp"), default="none", help="between embedding and loss")
+    parser.add_argument(
+        "--projection",
+        choices=("none", "mlp"),
+        default="none",
+        help="projection between embedding and loss (default: none)",
+    )
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--weight-decay", type=float, default=0.2)
     parser.add_argument("--temperature", type=float, default=0.1)
     parser.add_argument("--move-layers", type=float, default=0.1)
     parser.add_argument("--move-clips", type=float, default=0.3)
     parser.add_argument("--without", type=left_out, metavar="FAMILY,...", help="families of sources to leave out")
-    parser.add_argument("--head-pairs", type=int, default=25_600, help="of clips for the second stage")
-    parser.add_argument("--head-batch", type=int, default=512, help="pairs in a batch of it")
-    parser.add_argument("--head-epochs", type=int, default=6, help="0: no second stage")
+    parser.add_argument(
+        "--head-pairs", type=int, default=25_600, help="pairs of clips of the second stage (default: 25600)"
+    )
+    parser.add_argument(
+        "--head-batch", type=int, default=512, help="pairs in a batch of the second stage (default: 512)"
+    )
+    parser.add_argument(
+        "--head-epochs", type=int, default=6, help="epochs of the second stage; 0 skips it (default: 6)"
+    )
     parser.add_argument("--head-lr", type=float, default=5e-4)
     parser.add_argument("--head-weight-decay", type=float, default=0.05)
     parser.add_argument("--head-seed", type=int, default=0)
     parser.add_argument("--pca-batches", type=int, default=16)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
-    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the file's weights")
+    parser.add_argument(
+        "--dtype",
+        choices=("float16", "float32"),
+        default="float16",
+        help="type of the stored weights (default: float16)",
+    )
     parser.add_argument("--threads", type=int, default=2)
     return parser
 
 
 def make_sounds(args: argparse.Namespace, device: torch.device) -> Sounds:
-    """What a run with these settings hears."""
+    """Return the sounds of a run with these settings."""
     families = [name for name in FAMILIES if name not in (args.without or "").split(",")]
     return Sounds(args.pairs, args.seed, device, args.move_layers, args.move_clips, families)
 
 
 def main() -> None:
-    """The command line."""
+    """Parse the command line and run."""
     args = make_parser().parse_args()
     args.state = args.state or args.out.with_name(args.out.name + ".run")
 

@@ -15,12 +15,12 @@ from vggish_pt.classify.data.waveforms import decode
 
 @dataclass(frozen=True)
 class Recordings:
-    """Recordings with a class each.
+    """Recordings with one class each.
 
     Attributes:
-        waves: (T,) float32 each, at 16 kHz.
+        waves: waveforms (T,) float32 at 16 kHz.
         labels: (n,) names of classes.
-        folds: (n,) 1 to 5.
+        folds: (n,) folds, 1 to 5.
     """
 
     waves: list[NDArray[np.float32]]
@@ -29,11 +29,11 @@ class Recordings:
 
     @classmethod
     def read(cls, folder: Path) -> Recordings:
-        """Reads a folder with a sub-folder for each class, in which a file's name begins with its fold and ``-``.
+        """Read a folder with a sub-folder for each class, in which a file's name begins with its fold and ``-``.
 
         Raises:
-            SettingsError: it is no such folder.
-            AudioError: a file that cannot be read.
+            SettingsError: the folder has another structure.
+            AudioError: a file cannot be read.
         """
         data = read_labelled(folder, fold_from=r"^([1-5])-")
         labels = np.array([example.labels[0] for example in data.examples])
@@ -41,6 +41,6 @@ class Recordings:
         return cls([decode(item) for item in data.items], labels, folds)
 
     def fold(self, number: int, vectors: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """What is fitted to when a fold is held out, and what is tested with: vectors, labels, vectors, labels."""
+        """Return vectors and labels to fit to with a fold held out, then vectors and labels of the fold."""
         held_out = self.folds == number
         return vectors[~held_out], self.labels[~held_out], vectors[held_out], self.labels[held_out]

@@ -1,15 +1,15 @@
-"""A generator of sound: random recipes of layered synthesizers, and near copies of them.
+"""Generator of sound: random recipes of layered synthesizers, and perturbed copies of them.
 
-A *recipe* describes a batch of clips by numbers in [0, 1] alone ("knobs"), so a clip that sounds alike is a recipe
-whose knobs are moved a little (:func:`perturb`). What a clip holds beyond its recipe (noise, the moments of random
-events, where in its rhythm the clip starts) is drawn anew each time, as in another cut from a longer recording.
+A *recipe* describes a batch of clips by numbers in [0, 1] ("knobs"). A recipe with slightly changed knobs gives similar
+clips (:func:`perturb`). Everything else in a clip (noise, times of random events, the start within its rhythm) is drawn
+at each rendering, as in another cut from a longer recording.
 
     recipe = draw(64, generator)
     first = render(recipe, generator)
     second = render(perturb(recipe, 0.1, 0.3, generator), generator)
 
-Everything runs in batches on the generator's device. Time is circular: a filter's or room's tail that runs off a
-clip's end comes in at its start, as if the sound had gone on before.
+Everything runs in batches on the generator's device. Time is circular: the tail of a filter or room beyond a clip's end
+continues at its start, as if the sound had begun earlier.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ TAU = 2 * math.pi
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a batch of clips is made of.
+    """Description of a batch of clips.
 
     Attributes:
-        family: (n, MAX_LAYERS) int64, index into :data:`FAMILIES`, or -1 where a clip has no such layer.
+        family: (n, MAX_LAYERS) int64, index into :data:`FAMILIES`, or -1 if the clip has no such layer.
         layers: (n, MAX_LAYERS, LAYER_KNOBS) in [0, 1].
         clips: (n, CLIP_KNOBS) in [0, 1]: room, equaliser, noise and level of the whole clip.
     """
@@ -46,33 +46,33 @@ class Recipe:
 
 
 class Knobs:
-    """Reads numbers in [0, 1] as physical quantities, column after column; each is (n, 1)."""
+    """Reader of numbers in [0, 1] as physical quantities, column after column; each is (n, 1)."""
 
     def __init__(self, unit: Tensor) -> None:
         self._columns = iter(unit.unbind(1))
 
     def linear(self, low: float, high: float) -> Tensor:
-        """The next column, spread evenly over [low, high]."""
+        """Return the next column, mapped linearly to [low, high]."""
         return low + (high - low) * next(self._columns)[:, None]
 
     def log(self, low: float, high: float) -> Tensor:
-        """The next column, spread evenly in logarithm over [low, high]."""
+        """Return the next column, mapped logarithmically to [low, high]."""
         return low * (high / low) ** next(self._columns)[:, None]
 
     def chance(self, probability: float) -> Tensor:
-        """1.0 where the next column lies below ``probability``, else 0.0."""
+        """Return 1.0 if the next column is below ``probability``, else 0.0."""
         return (next(self._columns)[:, None] < probability).to(torch.float32)
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The rhythm of a layer, which its source and its envelope share.
+    """Rhythm of a layer, common to its source and its envelope.
 
     Attributes:
         since: (n, T) seconds since the last event.
         loudness: (n, T) gain of that event, in (0, 1].
-        length: (n, 1) seconds for which an event sounds.
-        generator: for whatever is random in a source.
+        length: (n, 1) duration of an event in seconds.
+        generator: random generator of the source.
     """
 
     since: Tensor
@@ -81,36 +81,36 @@ class Clock:
     generator: Generator
 
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform random numbers in [0, 1)."""
+        """Return uniform random numbers in [0, 1)."""
         return torch.rand(shape, generator=self.generator, device=self.since.device)
 
     def noise(self) -> Tensor:
-        """White noise in [-1, 1), (n, T)."""
+        """Return white noise in [-1, 1), (n, T)."""
         return self.uniform(*self.since.shape) * 2 - 1
 
     def wander(self, points: int) -> Tensor:
-        """A slow random curve in [-1, 1), (n, T), through ``points`` random points."""
+        """Return a slow random curve in [-1, 1), (n, T), through ``points`` random points."""
         curve = self.uniform(len(self.since), 1, points) * 2 - 1
         return F.interpolate(curve, size=self.since.shape[1], mode="linear", align_corners=True)[:, 0]
 
 
 def _phase(frequency: Tensor) -> Tensor:
-    """Radians, (n, T), from hertz, (n, T)."""
+    """Return the phase in radians, (n, T), for a frequency in hertz, (n, T)."""
     return torch.cumsum(frequency, dim=1) * (TAU / SAMPLE_RATE)
 
 
 def _buzz(phase: Tensor, ratio: Tensor) -> Tensor:
-    """All harmonics at once, the k-th ``ratio ** k`` strong: the closed form of the geometric sum."""
+    """Return the sum of all harmonics, the k-th with amplitude ``ratio ** k``, by the geometric sum's closed form."""
     return (1 - ratio) * torch.sin(phase) / (1 - 2 * ratio * torch.cos(phase) + ratio * ratio)
 
 
 def _harmonic_ratio(brightness: Tensor, frequency: Tensor) -> Tensor:
-    # 40 dB down at half the sample rate at the latest, so that little folds back.
+    # At least 40 dB down at half the sample rate, to limit aliasing.
     return torch.minimum(brightness, 0.01 ** (2 * frequency / SAMPLE_RATE))
 
 
 def _pitch(knobs: Knobs, clock: Clock, low: float, high: float) -> Tensor:
-    """Hertz, (n, T): a glide over each event, vibrato and drift around a base frequency."""
+    """Return a frequency in hertz, (n, T): a base with a glide over each event, vibrato and drift."""
     base = knobs.log(low, high)
     glide = knobs.linear(-1, 1) ** 3 * 2  # octaves; mostly small
     bend = knobs.linear(-1, 1) ** 3  # up and down again, or the reverse
@@ -123,18 +123,18 @@ def _pitch(knobs: Knobs, clock: Clock, low: float, high: float) -> Tensor:
 
 
 def harmonic(knobs: Knobs, clock: Clock) -> Tensor:
-    """A tone with harmonics, gliding and trembling, with some breath; odd harmonics alone in part."""
+    """Return a gliding tone with harmonics, vibrato and some breath; even harmonics may be weaker."""
     frequency = _pitch(knobs, clock, 60, 2500)
     ratio = _harmonic_ratio(knobs.linear(0.05, 0.98), frequency)
     hollow, breath = knobs.linear(0, 1) ** 2, knobs.linear(0, 1) ** 3 * 0.5
     phase = _phase(frequency)
-    # Half a period later even harmonics are the same and odd ones reversed.
+    # Half a period later, even harmonics are the same and odd ones are inverted.
     tone = _buzz(phase, ratio) - hollow * _buzz(phase + math.pi, ratio)
     return tone + breath * clock.noise()
 
 
 def modulated(knobs: Knobs, clock: Clock) -> Tensor:
-    """Frequency modulation: bells, brass, hums and harsh tones by the ratio and depth."""
+    """Return a frequency-modulated tone: a bell, brass, hum or harsh tone, depending on ratio and depth."""
     frequency = _pitch(knobs, clock, 60, 3000)
     ratio, depth = knobs.log(0.1, 8), knobs.log(0.1, 12)
     fade = torch.exp(-clock.since / clock.length * knobs.linear(0, 3))
@@ -143,18 +143,18 @@ def modulated(knobs: Knobs, clock: Clock) -> Tensor:
 
 
 def noise(knobs: Knobs, clock: Clock) -> Tensor:
-    """Steady noise, rough or gated: white here, coloured by the layer's filter."""
+    """Return steady, rough or gated white noise, which the layer's filter colours."""
     rate, depth = knobs.log(15, 400), knobs.linear(0, 1) ** 2
     flutter = 1 - depth * (0.5 + 0.5 * torch.sin(_phase(rate * (1 + 0.3 * clock.wander(24)))))
     return clock.noise() * flutter
 
 
 def grains(knobs: Knobs, clock: Clock) -> Tensor:
-    """Random impulses, from single crackles to a dense rush, each ringing like a small body."""
+    """Return random impulses, from single crackles to a dense stream, each ringing like a small body."""
     rate, spread = knobs.log(2, 4000), knobs.linear(0, 4)
     ring, frequency, tonal = knobs.log(0.0003, 0.03), knobs.log(200, 6500), knobs.linear(0, 1)
     impulses = (clock.uniform(*clock.since.shape) * SAMPLE_RATE < rate).float()
-    # One number gives sign and strength: strengths spread over orders of magnitude.
+    # One number gives sign and strength; strengths cover orders of magnitude.
     size = clock.noise()
     impulses = impulses * size.sign() * size.abs() ** spread
     time = torch.arange(clock.since.shape[1], device=clock.since.device) / SAMPLE_RATE
@@ -163,7 +163,7 @@ def grains(knobs: Knobs, clock: Clock) -> Tensor:
 
 
 def struck(knobs: Knobs, clock: Clock) -> Tensor:
-    """Plucked and struck bodies: six modes between a string's and a plate's, ringing down after each event."""
+    """Return a plucked or struck body: six modes between a string's and a plate's, which decay after each event."""
     base, stretch, decay = knobs.log(80, 3000), knobs.linear(0, 1), knobs.log(0.005, 1.0)
     damping, brightness = knobs.linear(0, 1.5), knobs.linear(0.3, 1)
     click = knobs.linear(0, 1) ** 2
@@ -177,7 +177,7 @@ def struck(knobs: Knobs, clock: Clock) -> Tensor:
 
 
 def voice(knobs: Knobs, clock: Clock) -> Tensor:
-    """Calls and syllables: three formants over a gliding pitch, moving from one vowel to another in each event."""
+    """Return calls and syllables: three formants over a gliding pitch, from one vowel to another in each event."""
     pitch = _pitch(knobs, clock, 70, 1000)
     breath, width = knobs.linear(0, 1) ** 3, knobs.log(0.06, 0.3)
     position = (clock.since / clock.length).clamp(max=1)
@@ -197,7 +197,7 @@ def voice(knobs: Knobs, clock: Clock) -> Tensor:
 
 
 def engine(knobs: Knobs, clock: Clock) -> Tensor:
-    """Motors, rotors and purrs: a buzz at the firing rate and noise that comes in puffs at the same rate."""
+    """Return a motor, rotor or purr: a buzz at the firing rate, and puffs of noise at the same rate."""
     rate, unsteady = knobs.log(5, 250), knobs.linear(0, 1) ** 2 * 0.4
     load = 2 ** (unsteady * clock.wander(6) + 0.1 * unsteady * clock.wander(200))
     phase = _phase(rate * load)
@@ -208,7 +208,7 @@ def engine(knobs: Knobs, clock: Clock) -> Tensor:
 
 
 def drops(knobs: Knobs, clock: Clock) -> Tensor:
-    """Drops, chirps and clicks: a short tone after each event whose pitch runs up or down."""
+    """Return drops, chirps and clicks: a short tone after each event, with rising or falling pitch."""
     frequency, run = knobs.log(300, 5500), knobs.linear(-1, 1) * 3
     decay, buzz = knobs.log(0.003, 0.2), knobs.linear(0, 1) ** 2
     moving = frequency * 2 ** (run * (1 - torch.exp(-clock.since / decay)))
@@ -218,7 +218,7 @@ def drops(knobs: Knobs, clock: Clock) -> Tensor:
 
 
 def weather(knobs: Knobs, clock: Clock) -> Tensor:
-    """Wind, surf and rain: noise that swells and changes colour slowly, with or without a patter on top."""
+    """Return wind, surf or rain: noise with slowly changing level and colour, with or without patter."""
     slow, fast = knobs.linear(0, 2.5), knobs.linear(0, 1) ** 2
     swell = torch.exp(slow * clock.wander(5) + fast * clock.wander(40))
     white = clock.noise()
@@ -233,7 +233,7 @@ def weather(knobs: Knobs, clock: Clock) -> Tensor:
 FAMILIES: dict[str, Callable[[Knobs, Clock], Tensor]] = {
     f.__name__: f for f in (harmonic, modulated, noise, grains, struck, voice, engine, drops, weather)
 }
-"""The sources, by name. Each takes (knobs, clock) and returns (n, T)."""
+"""Sources by name. Each takes (knobs, clock) and returns (n, T)."""
 
 
 def _convolve(x: Tensor, kernel: Tensor) -> Tensor:
@@ -243,19 +243,19 @@ def _convolve(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _rms(x: Tensor) -> Tensor:
-    """(n, T) → (n, 1), never 0."""
+    """Return the root mean square (n, 1) of (n, T), never 0."""
     return x.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
 
 
 def _clock(knobs: Knobs, rows: int, samples: int, generator: Generator) -> tuple[Clock, Tensor]:
-    """The rhythm of layers, and their envelope (rows, T)."""
+    """Return the rhythm of layers, and their envelope (rows, T)."""
     device = generator.device
     period, attack, hold = knobs.log(0.06, 2.5), knobs.log(0.001, 0.15), knobs.log(0.005, 0.6)
     decay, jitter, variety = knobs.log(0.005, 0.6), knobs.linear(0, 1) ** 3, knobs.linear(0, 1) ** 2
     steady, tremble = knobs.chance(0.35), knobs.linear(0, 1) ** 3
     seconds = samples / SAMPLE_RATE
     clock = Clock(torch.empty(rows, samples, device=device), torch.empty(0), attack + hold + decay, generator)
-    # An event begins within the first 60 % of the clip, however rare events are.
+    # At least one event begins within the first 60 % of the clip.
     start = clock.uniform(rows, 1) * torch.minimum(period, torch.full_like(period, 0.6 * seconds))
     time = torch.arange(samples, device=device) / SAMPLE_RATE - start
     beats = time / period + 0.35 * jitter * clock.wander(32)
@@ -269,7 +269,7 @@ def _clock(knobs: Knobs, rows: int, samples: int, generator: Generator) -> tuple
 
 
 def _filter(knobs: Knobs, frequency: Tensor) -> Tensor:
-    """Gains (n, F) of a layer's filter: tilt, two resonances, a low and a high cut."""
+    """Return gains (n, F) of a layer's filter: tilt, two resonances, a low and a high cut."""
     octave = torch.log2(frequency.clamp(min=20) / 1000)
     level = knobs.linear(-9, 3) * octave
     for _ in range(2):
@@ -281,9 +281,9 @@ def _filter(knobs: Knobs, frequency: Tensor) -> Tensor:
 
 
 def _motion(knobs: Knobs, clock: Clock, frequency: Tensor) -> tuple[Tensor, Tensor]:
-    """Where a layer's filter moves to: further gains (n, F), and how much of the way it has gone (n, T).
+    """Return the gains (n, F) that a layer's filter moves to, and its progress (n, T) between 0 and 1.
 
-    It moves over each event, or wanders: what starts as a thud ends as a hiss, and the reverse.
+    The filter moves over each event or randomly: a sound that starts as a thud may end as a hiss, and the reverse.
     """
     octave = torch.log2(frequency.clamp(min=20) / 1000)
     height, centre, width = knobs.linear(-1, 1) ** 3 * 30, knobs.linear(-3, 2.8), knobs.log(0.3, 2)
@@ -295,11 +295,11 @@ def _motion(knobs: Knobs, clock: Clock, frequency: Tensor) -> tuple[Tensor, Tens
 
 
 def _layers(family: Tensor, knobs: Tensor, samples: int, generator: Generator) -> Tensor:
-    """Renders layers: (n,) family and (n, LAYER_KNOBS) → (n, samples), each with an RMS of 1."""
+    """Render layers of families (n,) and knobs (n, LAYER_KNOBS) to (n, samples), each with an RMS of 1."""
     device = generator.device
     out = torch.zeros(len(family), samples, device=device)
     frequency = torch.fft.rfftfreq(samples, 1 / SAMPLE_RATE, device=device)
-    shared = 23  # knobs of rhythm and filter; the next are the source's own, the last is the layer's level
+    shared = 23  # knobs of rhythm and filter; the following belong to the source, the last is the layer's level
     for number, source in enumerate(FAMILIES.values()):
         rows = (family == number).nonzero()[:, 0]
         if len(rows) == 0:
@@ -316,7 +316,7 @@ def _layers(family: Tensor, knobs: Tensor, samples: int, generator: Generator) -
 
 
 def draw(batch: int, generator: Generator, families: Sequence[str] = tuple(FAMILIES)) -> Recipe:
-    """Random recipes for ``batch`` clips of one to three layers each, of the given families."""
+    """Return random recipes for ``batch`` clips of one to three layers each, of the given families."""
     device = generator.device
     numbers = torch.tensor([list(FAMILIES).index(name) for name in families], device=device)
     family = numbers[torch.randint(len(numbers), (batch, MAX_LAYERS), generator=generator, device=device)]
@@ -330,13 +330,13 @@ def draw(batch: int, generator: Generator, families: Sequence[str] = tuple(FAMIL
 
 
 def perturb(recipe: Recipe, layers: float, clips: float, generator: Generator) -> Recipe:
-    """The same sounds, slightly otherwise.
+    """Return recipes of similar sounds.
 
     Args:
         recipe: the originals.
-        layers: standard deviation by which the layers' knobs move; they are reflected at 0 and 1.
-        clips: the same for the clips' knobs (room, equaliser, noise, level).
-        generator: source of randomness.
+        layers: standard deviation of the change of the layers' knobs, which are reflected at 0 and 1.
+        clips: standard deviation of the change of the clips' knobs (room, equaliser, noise, level).
+        generator: random generator.
     """
 
     def move(unit: Tensor, amount: float) -> Tensor:
@@ -347,23 +347,23 @@ def perturb(recipe: Recipe, layers: float, clips: float, generator: Generator) -
 
 
 def render(recipe: Recipe, generator: Generator, samples: int = EXAMPLE_SAMPLES) -> Tensor:
-    """Makes the sound of recipes.
+    """Render recipes.
 
     Args:
-        recipe: n clips.
-        generator: draws what the recipe leaves open; its device is where the work is done.
+        recipe: recipes of n clips.
+        generator: random generator of everything that the recipe leaves open; its device is used.
         samples: length of each clip at 16 kHz.
 
     Returns:
         (n, samples) float32, peaks between 0.0037 and 0.95.
     """
     device = generator.device
-    padded = 2 ** math.ceil(math.log2(samples))  # a length that FFTs like
+    padded = 2 ** math.ceil(math.log2(samples))  # FFTs are fast for powers of 2
     batch, family = len(recipe.family), recipe.family.flatten()
     rows = (family >= 0).nonzero()[:, 0]
     knobs = recipe.layers.flatten(0, 1)[rows]
     mix = torch.zeros(batch, padded, device=device)
-    # The first layer is at full level, further ones up to 24 dB below it: their last knob says how far.
+    # The first layer is at full level; the last knob of further layers sets their level, 0 to 24 dB lower.
     level = 10 ** (-1.2 * knobs[:, -1:] * (rows % MAX_LAYERS > 0)[:, None])
     mix.index_add_(0, rows // MAX_LAYERS, level * _layers(family[rows], knobs, padded, generator))
 

@@ -1,11 +1,11 @@
-"""Tasks made here, to judge embeddings by sounds whose answer is known: pitch, tempo, spoken digits, mixtures.
+"""Generated tasks with known labels, to evaluate embeddings: pitch, tempo, spoken digits, mixtures.
 
-Nothing of :mod:`sounds`, which the model was trained on, is used here. What a classifier is tested with differs in kind
-from what it is fitted to: other timbres, other drums, other voices, more sources at once. Digits are spoken by
-espeak-ng, which must be installed.
+The tasks use nothing of :mod:`sounds`, which the model was trained on. Test clips differ in kind from the clips that a
+classifier is fitted to: other timbres, other drums, other voices, more sources at the same time. espeak-ng speaks the
+digits; it must be installed.
 
-Conditions change what is tested with, never what is fitted to: ``quiet`` is 20 dB lower, ``noise 10 dB`` and ``noise 0
-dB`` have white noise added at that ratio of powers.
+Conditions change only test clips: ``quiet`` is 20 dB lower, ``noise 10 dB`` and ``noise 0 dB`` add white noise at that
+signal-to-noise ratio.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Wave = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Task:
-    """Sounds with answers.
+    """Clips with labels.
 
     Attributes:
-        waves: 16 kHz waveforms, peaks at 0.3.
-        labels: (n,) classes, or (n, classes) of 0 and 1 where several may be right.
-        tested: (n,) True for what is tested with, False for what is fitted to.
+        waves: 16 kHz waveforms with peaks of 0.3.
+        labels: (n,) classes, or (n, classes) of 0 and 1 if a clip may have several.
+        tested: (n,) True for test clips, False for clips to fit to.
     """
 
     waves: list[Wave]
@@ -50,17 +50,17 @@ def _time(seconds: float) -> NDArray[np.float64]:
 
 
 def _string(frequency: float, seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A plucked string: harmonics that start as the pluck's place has it, and die away the faster the higher."""
-    time, place, damping = _time(seconds), rng.uniform(0.08, 0.5), rng.uniform(0.4, 1.2)
+    """Return a plucked string: the plucking position sets the harmonics' strengths; higher ones decay faster."""
+    time, position, damping = _time(seconds), rng.uniform(0.08, 0.5), rng.uniform(0.4, 1.2)
     out = np.zeros_like(time)
     for k in range(1, int(7000 / frequency) + 1):
-        strength = np.sin(np.pi * k * place) / k**1.2
+        strength = np.sin(np.pi * k * position) / k**1.2
         out += strength * np.exp(-time * damping * (1 + 0.5 * k)) * np.sin(2 * np.pi * k * frequency * time)
     return out
 
 
 def _organ(frequency: float, seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A steady tone: harmonics of random strength, a tremolo."""
+    """Return a steady tone: harmonics of random strength, and a tremolo."""
     time, slope = _time(seconds), rng.uniform(0.6, 2)
     out = np.zeros_like(time)
     for k in range(1, min(12, int(7000 / frequency)) + 1):
@@ -69,7 +69,7 @@ def _organ(frequency: float, seconds: float, rng: np.random.Generator) -> NDArra
 
 
 def _reed(frequency: float, seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Odd harmonics with vibrato and a soft start."""
+    """Return odd harmonics with vibrato and a soft start."""
     time = _time(seconds)
     phase = 2 * np.pi * frequency * (time + 0.0002 * np.sin(2 * np.pi * rng.uniform(4, 7) * time))
     out = np.zeros_like(time)
@@ -79,7 +79,7 @@ def _reed(frequency: float, seconds: float, rng: np.random.Generator) -> NDArray
 
 
 def pitch(rng: np.random.Generator) -> Task:
-    """Which of 16 notes, a quarter of an octave apart, C3 to A6; fitted to strings and organs, tested with reeds."""
+    """Return a task of 16 notes, a quarter octave apart, C3 to A6; fit to strings and organs, test with reeds."""
     waves, labels, tested = [], [], []
     for note in range(16):
         for number in range(36):
@@ -93,7 +93,7 @@ def pitch(rng: np.random.Generator) -> Task:
 
 
 def tempo(rng: np.random.Generator) -> Task:
-    """Which of eight tempos, 60 to 240 beats a minute; fitted to noises and tones, tested with chirps and knocks."""
+    """Return a task of 8 tempos, 60 to 240 beats a minute; fit to noises and tones, test with chirps and knocks."""
     waves, labels, tested = [], [], []
     for number, bpm in enumerate(np.geomspace(60, 240, 8)):
         for clip in range(60):
@@ -119,7 +119,7 @@ def tempo(rng: np.random.Generator) -> Task:
 
 
 def speak(text: str, voice: str, speed: int, pitch: int) -> Wave:
-    """Says ``text``, by espeak-ng, at 16 kHz."""
+    """Return ``text`` spoken by espeak-ng, at 16 kHz."""
     command = ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", text]
     try:
         spoken = subprocess.run(command, capture_output=True, check=True).stdout
@@ -139,7 +139,7 @@ _UNHEARD = ("en-us+m2", "en-gb+m4", "en-us+m6", "en-gb+f2", "en-us+f4", "en-gb-s
 
 
 def digits(rng: np.random.Generator) -> Task:
-    """Which digit is spoken; fitted to eight voices, tested with six others."""
+    """Return a task of ten spoken digits; fit to eight voices, test with six others."""
     waves, labels, tested = [], [], []
     for voices, held_out in ((_HEARD, False), (_UNHEARD, True)):
         for voice in voices:
@@ -187,7 +187,7 @@ _SOURCES: tuple[Callable[[np.random.Generator], NDArray[np.float64]], ...] = (_r
 
 
 def mixtures(rng: np.random.Generator) -> Task:
-    """Which of five sources sound at once; fitted to one or two at a time, tested with two or three, 10 dB apart."""
+    """Return a task of five simultaneous sources; fit to one or two at a time, test with two or three, 10 dB apart."""
     waves, labels, tested = [], [], []
     for clip in range(360):
         held_out = clip >= 240
@@ -204,7 +204,7 @@ def mixtures(rng: np.random.Generator) -> Task:
 
 
 TASKS: dict[str, Callable[[np.random.Generator], Task]] = {f.__name__: f for f in (pitch, tempo, digits, mixtures)}
-"""Makers of tasks, by name."""
+"""Functions that generate a task, by name."""
 
 
 def _as_it_is(wave: Wave, _: np.random.Generator) -> Wave:
@@ -228,4 +228,4 @@ CONDITIONS: dict[str, Callable[[Wave, np.random.Generator], Wave]] = {
     "noise 10 dB": partial(_noisy, decibels=10),
     "noise 0 dB": partial(_noisy, decibels=0),
 }
-"""What happens to the sounds that are tested with."""
+"""Changes of test clips, by name of the condition."""

@@ -1,7 +1,7 @@
-"""The network while it learns: each layer is normalised over the batch, which is folded into its weights afterwards.
+"""Network during pretraining: each layer has batch normalisation, which is folded into its weights afterwards.
 
-:class:`Trunk`, the convolutions, and :class:`Head`, the fully connected layers; :class:`Trainee` is both together, and
-:func:`fold` makes the package's plain network of them.
+:class:`Trunk` holds the convolutions, :class:`Head` the fully connected layers, and :class:`Trainee` both. :func:`fold`
+converts them to the package's plain network.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from vggish_pt.nn.network import Network
 
 CHANNELS = {"conv1": 64, "conv2": 128, "conv3_1": 256, "conv3_2": 256, "conv4_1": 512, "conv4_2": 512}
 POOLED = ("conv1", "conv2", "conv3_2", "conv4_2")
-# What four pools leave of time and frequency.
+# Size of time and frequency after four poolings.
 STEPS, BANDS = c.EXAMPLE_FRAMES // 16, c.MEL_BANDS // 16
 
 
 class Normalised(nn.Module):
-    """A layer and the batch normalisation of what it gives."""
+    """Layer followed by batch normalisation."""
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         super().__init__()
@@ -32,12 +32,12 @@ class Normalised(nn.Module):
         nn.init.zeros_(cast(Tensor, layer.bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's output, normalised."""
+        """Return the layer's normalised output."""
         return cast(Tensor, self.norm(self.layer(x)))
 
     @torch.no_grad()
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the plain layer that computes the same as this does in evaluation mode."""
+        """Return weight and bias of the plain layer that equals this module in evaluation mode."""
         norm = self.norm.state_dict()
         scale = (norm["running_var"] + self.norm.eps).rsqrt() * norm.get("weight", 1.0)
         bias = (cast(Tensor, self.layer.bias) - norm["running_mean"]) * scale + norm.get("bias", 0.0)
@@ -45,10 +45,10 @@ class Normalised(nn.Module):
 
 
 class Trunk(nn.Module):
-    """The convolutions.
+    """Convolutions.
 
     Args:
-        divisor: so many times fewer channels than VGGish has; for experiments (ablate.py), which then cost a fraction.
+        divisor: divisor of VGGish's numbers of channels, for cheaper experiments (ablate.py).
     """
 
     def __init__(self, divisor: int = 1) -> None:
@@ -62,24 +62,24 @@ class Trunk(nn.Module):
         self.channels = previous
 
     def forward(self, examples: Tensor) -> Tensor:
-        """(n, 96, 64) → conv4, (n, channels, 6, 4)."""
+        """Map examples (n, 96, 64) to conv4, (n, channels, 6, 4)."""
         x = examples[:, None].contiguous(memory_format=torch.channels_last)
         for name, layer in self.layers.items():
             x = layer(x)
-            # Pooling first gives the same and leaves a quarter for the ReLU.
+            # Pooling first gives the same values and leaves a quarter of them for the ReLU.
             x = F.relu(F.max_pool2d(x, 2) if name in POOLED else x)
         return x
 
 
 class Head(nn.Module):
-    """The fully connected layers.
+    """Fully connected layers.
 
-    The first has the same weights for each of the six steps of time, so it sees their mean: what a sound is does not
-    depend on when it comes, and a sixth of the weights is learnt from fewer sounds.
+    The first layer has the same weights for each of the six time steps, so its input is their mean: the kind of a sound
+    does not depend on its time, and a sixth of the weights needs fewer sounds to learn from.
 
     Args:
-        channels: of conv4.
-        width: of the first two layers.
+        channels: number of channels of conv4.
+        width: width of the first two layers.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -96,28 +96,28 @@ class Head(nn.Module):
 
     @staticmethod
     def over_time(conv4: Tensor) -> Tensor:
-        """(n, channels, 6, 4) → (n, 4 * channels), what the first layer takes."""
+        """Map conv4 (n, channels, 6, 4) to the first layer's input, (n, 4 * channels)."""
         return conv4.mean(2).transpose(1, 2).flatten(1)
 
     def stages(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """(n, 4 * channels) → stage by stage ``fc1``, ``fc2`` (n, width) and ``embedding`` (n, 128)."""
+        """Map (n, 4 * channels) to ``fc1`` and ``fc2`` (n, width) and ``embedding`` (n, 128), one after another."""
         for name, layer in self.layers.items():
             x = layer(x) if name == "embedding" else F.relu(layer(x))
             yield name, x
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, 4 * channels) → (n, 128)."""
+        """Map (n, 4 * channels) to embeddings (n, 128)."""
         return dict(self.stages(x))["embedding"]
 
 
 class Trainee(nn.Module):
-    """A trunk, a head and what the loss compares.
+    """Trunk, head and the projection that the loss compares.
 
     Args:
         fc_width: width of the fully connected layers.
-        projection: ``none``, the loss compares embeddings; ``mlp``, it compares what a hidden layer of 512 makes of
-            them.
-        divisor: of the trunk's channels.
+        projection: ``none``: the loss compares embeddings; ``mlp``: it compares their projections by a network with one
+            hidden layer of 512.
+        divisor: divisor of the trunk's channels.
     """
 
     def __init__(self, fc_width: int, projection: str = "none", divisor: int = 1) -> None:
@@ -130,23 +130,23 @@ class Trainee(nn.Module):
             self.projection = nn.Sequential(hidden, nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 128))
 
     def stages(self, examples: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Stage by stage what (n, 96, 64) turns into: ``conv4`` (n, channels, 6, 4), then as :meth:`Head.stages`."""
+        """Map (n, 96, 64) to ``conv4`` (n, channels, 6, 4) and then the outputs of :meth:`Head.stages`."""
         conv4 = self.trunk(examples)
         yield "conv4", conv4
         yield from self.head.stages(Head.over_time(conv4))
 
     def embed(self, examples: Tensor) -> Tensor:
-        """(n, 96, 64) → (n, 128), as the network does, with normalisation."""
+        """Map examples (n, 96, 64) to embeddings (n, 128)."""
         return dict(self.stages(examples))["embedding"]
 
     def forward(self, examples: Tensor) -> Tensor:
-        """(n, 96, 64) → (n, 128), the projections that the loss compares."""
+        """Map examples (n, 96, 64) to the projections that the loss compares, (n, 128)."""
         return cast(Tensor, self.projection(self.embed(examples)))
 
 
 @torch.no_grad()
 def settle(module: nn.Module, batches: Iterable[Tensor], precision: str) -> None:
-    """Sets the statistics of normalisation to their means over batches, for evaluation from then on."""
+    """Set the statistics of normalisation to their means over batches, and switch to evaluation mode."""
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
@@ -160,7 +160,7 @@ def settle(module: nn.Module, batches: Iterable[Tensor], precision: str) -> None
 
 @torch.no_grad()
 def fold(trunk: Trunk, head: Head) -> Network:
-    """The package's network that computes what trunk and head do in evaluation mode."""
+    """Return the package's network that equals trunk and head in evaluation mode."""
     width = head.layers["fc2"].layer.out_features
     plain = Network(cast(int, width))
     for name, layer in (*trunk.layers.items(), *head.layers.items()):

@@ -314,6 +314,12 @@ def test_bad_pca(content: bytes, v1: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_pca_in_column_major_order(pca: dict[str, np.ndarray], tmp_path: Path) -> None:
+    np.savez(tmp_path / "pca.npz", **{name: np.asfortranarray(value) for name, value in pca.items()})
+    tensors, _ = read_pca(tmp_path / "pca.npz")
+    assert all(np.array_equal(tensors[f"postprocess.{name[4:]}"], value) for name, value in pca.items())
+
+
 def test_mutated_pca(pca: dict[str, np.ndarray], tmp_path: Path) -> None:
     good = npz(**pca)
     random = np.random.default_rng(5)

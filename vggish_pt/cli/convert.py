@@ -1,4 +1,4 @@
-"""``vggish-pt convert``: a checkpoint → a model folder."""
+"""``vggish-pt convert``: convert a checkpoint to a model folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ def convert(
         Path,
         typer.Argument(help="TensorFlow V1 file, TensorFlow V2 prefix, or the weights of torchvggish or torchaudio."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to write.")],
-    pca: Annotated[Path | None, typer.Option("--pca", help="PCA parameters, such as vggish_pca_params.npz.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model folder to write.")],
+    pca: Annotated[
+        Path | None,
+        typer.Option("--pca", help="PCA parameters, such as vggish_pca_params.npz; default: those in the checkpoint."),
+    ] = None,
     final_relu: Annotated[
-        bool, typer.Option("--final-relu", help="Mark the model as one with a ReLU after the embedding.")
+        bool, typer.Option("--final-relu", help="Set final_relu in the configuration: a ReLU after the last layer.")
     ] = False,
-    name: Annotated[str | None, typer.Option(help="What the weights are called, for records.")] = None,
-    license: Annotated[str | None, typer.Option(help="SPDX expression of the weights' licence.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the weights, for records; default: the checkpoint's file name.")
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(help="SPDX expression of the weights' licence; default: unknown.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write into a folder that is not empty; default: refuse.")
+    ] = False,
 ) -> None:
     """Convert TensorFlow, torchvggish or torchaudio weights to a model folder; TensorFlow is not needed."""
     from vggish_pt.pretrained.convert import convert as run

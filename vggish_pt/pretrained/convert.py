@@ -1,14 +1,13 @@
-"""Conversion: a checkpoint → a model folder.
+"""Conversion of a checkpoint to a model folder.
 
-Layout of tensors: TensorFlow keeps convolution kernels as (height, width, in, out) and matrices as (in, out), torch as
-(out, in, height, width) and (out, in). The network flattens (height, width, channels) as TensorFlow does, so that
-nothing but axes has to be moved.
+TensorFlow stores convolution kernels as (height, width, in, out) and matrices as (in, out), torch as
+(out, in, height, width) and (out, in). The network flattens (height, width, channels) as TensorFlow does, so a
+conversion only permutes axes.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import zipfile
 import zlib
@@ -24,11 +23,13 @@ from vggish_pt.errors import CheckpointError, OutputError
 from vggish_pt.nn.config import MAX_FC_WIDTH, VGGishConfig
 from vggish_pt.pretrained.checkpoints import Checkpoint, open_checkpoint
 from vggish_pt.pretrained.folder import PCA_SHAPES, WEIGHTS_NAME, tensor_shapes, weights_digest, write_model
+from vggish_pt.utils.npy import NpyReader
+from vggish_pt.utils.text import error_reason, joined_lines
 from vggish_pt.version import __version__
 
 Array = npt.NDArray[Any]
 
-# Layer → its scope in Google's graph, and its place in the other ports' two torch.nn.Sequential.
+# For each layer: its scope in Google's graph, and its position in the two torch.nn.Sequential of the other ports.
 _LAYERS = {
     "conv1": ("vggish/conv1", "features", 0),
     "conv2": ("vggish/conv2", "features", 3),
@@ -42,34 +43,34 @@ _LAYERS = {
 }
 _TORCHAUDIO = {"features": "features_network", "embeddings": "embedding_network"}
 
-# PCA parameters: as Google's file has them, and as torchvggish's models do.
+# Names of the PCA parameters in Google's file and in torchvggish's models.
 _PCA_NAMES = {
     "postprocess.eigen_vectors": ("pca_eigen_vectors", "pproc.pca_eigen_vectors", "pproc.pca_matrix"),
     "postprocess.means": ("pca_means", "pproc.pca_means"),
 }
 _MAX_PCA_BYTES = 1 << 20
 
-# The order of TensorFlow's axes in torch's, by the number of axes.
+# Permutation from TensorFlow's axes to torch's, by the number of axes.
 _AXES = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
 _FLOATS = ("float16", "float32", "float64")
 _PIECE = 1 << 20
-# Tiles of a transposition: source and destination rows of a tile stay in the cache together.
+# Side of a tile in transpositions, so small that source and destination rows stay in the processor's cache.
 _TILE = 128
 
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a conversion did.
+    """Result of a conversion.
 
     Attributes:
         folder: the model folder.
-        format: what the checkpoint was: "tensorflow-v1", "tensorflow-v2", "torchvggish" or "torchaudio".
-        config: the model's configuration; its ``source`` tells the inputs and their digests.
-        taken: name of each tensor of the model → name of the variable it was made from.
-        slots: variables that belong to a taken one and were ignored: an optimizer's slots, moving averages.
-        ignored: all other variables that were not used.
+        format: format of the checkpoint: "tensorflow-v1", "tensorflow-v2", "torchvggish" or "torchaudio".
+        config: the model's configuration; its ``source`` records the inputs and their digests.
+        taken: name of the variable that each tensor was converted from, by the name of the tensor.
+        slots: ignored variables that belong to a converted one: slots of an optimizer, moving averages.
+        ignored: all other variables that were ignored.
         sha256: digest of the written ``model.safetensors``.
-        size: bytes of it.
+        size: size of the written ``model.safetensors`` in bytes.
     """
 
     folder: Path
@@ -83,7 +84,7 @@ class ConversionReport:
 
     @property
     def has_pca(self) -> bool:
-        """Whether the model has PCA parameters."""
+        """True if the model has PCA parameters."""
         return self.taken.keys() >= PCA_SHAPES.keys()
 
 
@@ -97,24 +98,24 @@ def convert(
     license: str | None = None,
     overwrite: bool = False,
 ) -> ConversionReport:
-    """Converts a checkpoint to a model folder. TensorFlow is not needed, nor torch for TensorFlow's checkpoints.
+    """Convert a checkpoint to a model folder. TensorFlow is not needed, and torch only for torch's checkpoints.
 
     Args:
         checkpoint: TensorFlow V1 file, TensorFlow V2 prefix, or the weights of torchvggish or torchaudio.
         out: the model folder to write.
-        pca: PCA parameters: ``vggish_pca_params.npz`` or torchvggish's ``.pth``; kept in float64. None takes those in
-            the checkpoint, if it has any.
-        final_relu: the mode that the model's configuration gets (see :class:`vggish_pt.nn.config.VGGishConfig`). The
+        pca: PCA parameters: ``vggish_pca_params.npz`` or torchvggish's ``.pth``, converted to float64. None takes
+            those in the checkpoint, if it has any.
+        final_relu: ``final_relu`` of the model's configuration (see :class:`vggish_pt.nn.config.VGGishConfig`). The
             weights are the same in both modes.
-        name: what the weights are called, for records; None: the checkpoint's file name.
+        name: name of the weights, for records; None: the checkpoint's file name.
         license: SPDX expression of the weights' licence; None: "unknown".
         overwrite: whether to write into a folder that is not empty.
 
     Returns:
-        What was taken and what was ignored.
+        A report of converted and ignored variables.
 
     Raises:
-        CheckpointError: an input that is missing, damaged, or not a VGGish; it names the file and the variable.
+        CheckpointError: an input is missing, damaged, or no VGGish; the message names the file and the variable.
         OutputError: the folder is not empty, or cannot be written.
     """
     out = Path(out)
@@ -148,16 +149,16 @@ def convert(
 
 
 def read_pca(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    """Reads PCA parameters.
+    """Read PCA parameters.
 
     Args:
-        path: ``vggish_pca_params.npz``, or torchvggish's ``.pth`` of the same.
+        path: ``vggish_pca_params.npz``, or torchvggish's ``.pth`` file.
 
     Returns:
         ``postprocess.eigen_vectors`` (128, 128) and ``postprocess.means`` (128,), float64; and their names in the file.
 
     Raises:
-        CheckpointError: a file that is missing, damaged, or holds something else.
+        CheckpointError: the file is missing or damaged, or holds something else.
     """
     path = Path(path)
     try:
@@ -167,8 +168,8 @@ def read_pca(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, 
                     names = {tensor: known[0] for tensor, known in _PCA_NAMES.items()}
                     return {tensor: _read_npy(archive, names[tensor], PCA_SHAPES[tensor]) for tensor in names}, names
     except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"{path}: cannot be read as PCA parameters ({reason}); fetch the file again") from None
+        reason = joined_lines(error)
+        raise CheckpointError(f"{path}: cannot be read as PCA parameters ({reason}); download it again") from None
     with open_checkpoint(path) as source:
         tensors, names = _take_pca(source)
     if not tensors:
@@ -181,8 +182,7 @@ def _check_output(out: Path, overwrite: bool) -> None:
         folder, exists = out.is_dir(), out.exists()
         empty = not folder or next(out.iterdir(), None) is None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{out}: cannot be used as the model folder ({reason})") from None
+        raise OutputError(f"{out}: cannot be used as the model folder ({error_reason(error)})") from None
     if exists and not folder:
         raise OutputError(f"{out}: exists and is not a folder; choose another name")
     if not empty and not overwrite:
@@ -190,7 +190,7 @@ def _check_output(out: Path, overwrite: bool) -> None:
 
 
 def _names(source: Checkpoint) -> tuple[str, dict[str, str]]:
-    """What the checkpoint is, and for each tensor of the network the variable that it is in."""
+    """Return the checkpoint's format, and the name of the variable that holds each tensor of the network."""
     kinds = {"weight": "weights", "bias": "biases"}
     if source.format != "torch":
         return source.format, {
@@ -200,8 +200,8 @@ def _names(source: Checkpoint) -> tuple[str, dict[str, str]]:
         }
     torchaudio = any(name.startswith(tuple(_TORCHAUDIO.values())) for name in source.variables)
     return "torchaudio" if torchaudio else "torchvggish", {
-        f"network.{layer}.{kind}": f"{_TORCHAUDIO[part] if torchaudio else part}.{place}.{kind}"
-        for layer, (_, part, place) in _LAYERS.items()
+        f"network.{layer}.{kind}": f"{_TORCHAUDIO[part] if torchaudio else part}.{index}.{kind}"
+        for layer, (_, part, index) in _LAYERS.items()
         for kind in kinds
     }
 
@@ -230,7 +230,7 @@ def _check(source: Checkpoint, names: dict[str, str], shapes: dict[str, tuple[in
 
 
 def _take(source: Checkpoint, name: str) -> Array:
-    """A variable in the network's layout, contiguous."""
+    """Return a variable as a contiguous array in the network's layout."""
     array = source.read(name)
     if source.format == "torch":
         return array
@@ -251,7 +251,7 @@ def _take_pca(source: Checkpoint) -> tuple[dict[str, Array], dict[str, str]]:
     tensors = {}
     for tensor, name in names.items():
         shape = PCA_SHAPES[tensor]
-        # torchvggish keeps the means as a column.
+        # torchvggish stores the means as a column.
         if source.variables[name].shape not in (shape, (*shape, 1)):
             raise CheckpointError(f"{source.path}: {name} has shape {source.variables[name].shape}, not {shape}")
         tensors[tensor] = source.read(name).reshape(shape).astype(np.float64)
@@ -259,23 +259,15 @@ def _take_pca(source: Checkpoint) -> tuple[dict[str, Array], dict[str, str]]:
 
 
 def _read_npy(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> Array:
-    member = archive.getinfo(f"{name}.npy")
-    if member.file_size > _MAX_PCA_BYTES:
-        raise ValueError(f"{name} is too large")
-    file = io.BytesIO(archive.read(member))
-    # The header is checked before memory of the size that it claims is asked for.
-    version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    found, _, dtype = read_header(file)
-    if found != shape or dtype.kind != "f":
-        raise ValueError(f"{name} is {dtype} of shape {found}, not floating point of shape {shape}")
-    file.seek(0)
-    array: Array = np.load(file, allow_pickle=False)
-    return array.astype(np.float64)
+    with archive.open(f"{name}.npy") as file:
+        reader = NpyReader(file)
+        if reader.shape != shape or reader.dtype.kind != "f":
+            raise ValueError(f"{name} is {reader.dtype} of shape {reader.shape}, not floating point of shape {shape}")
+        return reader.whole(_MAX_PCA_BYTES).astype(np.float64)
 
 
 def _describe_file(path: Path) -> dict[str, Any]:
-    # MD5 because Google publishes it; SHA-256 to rely on.
+    # MD5 is known of Google's files; SHA-256 cannot be forged.
     digests = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}
     size = 0
     try:
@@ -285,5 +277,5 @@ def _describe_file(path: Path) -> dict[str, Any]:
                 for digest in digests.values():
                     digest.update(piece)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise CheckpointError(f"{path}: cannot be read ({error_reason(error)})") from None
     return {"name": path.name, "bytes": size, **{name: digest.hexdigest() for name, digest in digests.items()}}

@@ -1,7 +1,7 @@
-"""A saved model: a folder with ``config.json`` and ``model.safetensors``.
+"""Model folder: ``config.json`` and ``model.safetensors``.
 
-Reading never unpickles, and believes nothing that the file's header says before checking it against the file and the
-configuration. Tensors carry the names of :meth:`vggish_pt.VGGish.state_dict`.
+Reading never unpickles. The header of the tensors is compared with the file and the configuration before anything is
+allocated. Tensors have the names of :meth:`vggish_pt.VGGish.state_dict`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from vggish_pt import constants as c
 from vggish_pt.errors import CheckpointError, OutputError
 from vggish_pt.nn.config import VGGishConfig
 from vggish_pt.utils.json_file import read_text
+from vggish_pt.utils.text import error_reason
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ _DTYPES = ("F16", "BF16", "F32", "F64")
 
 
 def tensor_shapes(config: VGGishConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of the network (PCA parameters, which a model may lack, not among them)."""
+    """Return name and shape of all tensors of the network, without PCA parameters, which a model may lack."""
     channels = {"conv1": (64, 1), "conv2": (128, 64), "conv3_1": (256, 128), "conv3_2": (256, 256)}
     channels |= {"conv4_1": (512, 256), "conv4_2": (512, 512)}
     shapes: dict[str, tuple[int, ...]] = {name: (*pair, 3, 3) for name, pair in channels.items()}
@@ -55,10 +56,10 @@ PCA_SHAPES: dict[str, tuple[int, ...]] = {
 
 
 def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: VGGishConfig, *, origin: str) -> None:
-    """Checks that a set of tensors is a VGGish, with or without PCA parameters, and nothing else.
+    """Check that tensors are exactly those of a VGGish, with or without PCA parameters.
 
     Raises:
-        CheckpointError: names the tensors that are missing, unknown or misshapen.
+        CheckpointError: tensors are missing, unknown or of another shape; the message names them.
     """
     expected = tensor_shapes(config)
     if any(name in shapes for name in PCA_SHAPES):
@@ -73,10 +74,10 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: VGGishConfig, *,
 def compare_shapes(
     shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], *, origin: str
 ) -> None:
-    """Checks that tensors have the shapes that a configuration asks for.
+    """Check that tensors have the expected shapes.
 
     Raises:
-        CheckpointError: names the first that has another.
+        CheckpointError: a tensor has another shape; the message names the first.
     """
     for name, shape in expected.items():
         if tuple(shapes[name]) != shape:
@@ -86,24 +87,24 @@ def compare_shapes(
 
 
 def read_config(folder: Path) -> VGGishConfig:
-    """Reads a model folder's configuration.
+    """Read the configuration of a model folder.
 
     Raises:
-        CheckpointError: no model folder, or a damaged one.
+        CheckpointError: the folder is no model folder, or damaged.
     """
     path = folder / CONFIG_NAME
     try:
         text = read_text(path, max_bytes=_MAX_CONFIG_BYTES)
     except OSError as error:
         raise CheckpointError(
-            f"{folder}: not a model folder ({CONFIG_NAME}: {error.strerror or error}); a model folder holds "
-            f"{CONFIG_NAME} and {WEIGHTS_NAME}, as save_pretrained and 'vggish-pt convert' write them"
+            f"{folder}: not a model folder ({CONFIG_NAME}: {error_reason(error)}); a model folder holds "
+            f"{CONFIG_NAME} and {WEIGHTS_NAME}; save_pretrained and 'vggish-pt convert' write them"
         ) from None
     return VGGishConfig.from_json(text, origin=str(path))
 
 
 def read_model(folder: Path) -> tuple[VGGishConfig, dict[str, torch.Tensor]]:
-    """Reads a model folder.
+    """Read a model folder.
 
     Args:
         folder: holds ``config.json`` and ``model.safetensors``.
@@ -112,7 +113,7 @@ def read_model(folder: Path) -> tuple[VGGishConfig, dict[str, torch.Tensor]]:
         The configuration and the tensors as stored (float16, bfloat16, float32 or float64), memory-mapped.
 
     Raises:
-        CheckpointError: a folder or file that is missing, damaged, or does not match its configuration.
+        CheckpointError: a file is missing or damaged, or does not match the configuration.
     """
     from safetensors import SafetensorError
 
@@ -122,28 +123,28 @@ def read_model(folder: Path) -> tuple[VGGishConfig, dict[str, torch.Tensor]]:
     try:
         return config, read_tensors(path, lambda shapes: check_shapes(shapes, config, origin=origin))
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{origin}: cannot be read ({error}); fetch or convert the model again") from None
+        raise CheckpointError(f"{origin}: cannot be read ({error}); download or convert the model again") from None
 
 
 def read_tensors(path: Path, check: Callable[[Mapping[str, tuple[int, ...]]], None]) -> dict[str, torch.Tensor]:
-    """Reads a safetensors file of unknown origin.
+    """Read a safetensors file of unknown origin.
 
     Args:
         path: the file.
-        check: is called with the shapes that its header claims, before any tensor is made.
+        check: called with the shapes in the header before any tensor is made.
 
     Returns:
         The tensors as stored, memory-mapped.
 
     Raises:
-        CheckpointError: from ``check``, or for a tensor of no float type.
-        SafetensorError: no safetensors file.
+        CheckpointError: ``check`` raised it, or a tensor is not of a float type.
+        SafetensorError: the file is no safetensors file.
         OSError: the file cannot be read.
     """
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        # The header is checked against the file's size on opening; shapes are checked before any tensor is made.
+        # safe_open compares the header with the size of the file.
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         check({name: tuple(s.get_shape()) for name, s in slices.items()})
         for name, tensor in slices.items():
@@ -153,7 +154,7 @@ def read_tensors(path: Path, check: Callable[[Mapping[str, tuple[int, ...]]], No
 
 
 def weights_digest(folder: Path) -> str:
-    """SHA-256 of a model folder's weights, as hexadecimal digits: what outputs record.
+    """Return the SHA-256 of a model folder's weights in hexadecimal digits, as outputs record it.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -162,7 +163,7 @@ def weights_digest(folder: Path) -> str:
         with (folder / WEIGHTS_NAME).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise CheckpointError(f"{folder / WEIGHTS_NAME}: cannot be read ({error.strerror or error})") from None
+        raise CheckpointError(f"{folder / WEIGHTS_NAME}: cannot be read ({error_reason(error)})") from None
 
 
 def write_model(
@@ -172,13 +173,13 @@ def write_model(
     *,
     card: str | None = None,
 ) -> None:
-    """Writes a model folder, whole or not at all.
+    """Write a model folder, whole or not at all.
 
     Args:
-        folder: made if it does not exist. An existing model in it is replaced.
+        folder: the folder, created if it does not exist. An existing model in it is replaced.
         config: the configuration.
-        tensors: name to float16, float32 or float64 array.
-        card: text of ``README.md``; None leaves an existing one alone.
+        tensors: float16, float32 or float64 arrays by name.
+        card: text of ``README.md``; None keeps an existing one.
 
     Raises:
         CheckpointError: the tensors do not match the configuration.
@@ -198,8 +199,8 @@ def write_model(
             for file in staging.iterdir():
                 file.chmod(0o644)
             if folder.is_dir() and any(folder.iterdir()):
-                # Weights first: a stop between the two leaves a configuration of the same or another shape, which the
-                # reader checks.
+                # Weights first. If the process ends before the configuration is replaced, the reader finds any
+                # difference of shapes.
                 for name in (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME):
                     if (staging / name).exists():
                         (staging / name).replace(folder / name)
@@ -207,14 +208,13 @@ def write_model(
                 staging.chmod(0o755)
                 staging.replace(folder)
     except (OSError, SafetensorError) as error:
-        # safetensors has an error of its own for a full disk.
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{folder}: cannot write the model there ({reason})") from error
+        # safetensors raises SafetensorError for a full disk.
+        raise OutputError(f"{folder}: cannot write the model there ({error_reason(error)})") from error
 
 
 @contextlib.contextmanager
 def _sibling(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path``, on the same file system, removed afterwards if it is still there."""
+    """Make a temporary folder next to ``path``, on the same file system; remove it afterwards if it still exists."""
     made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
         yield made

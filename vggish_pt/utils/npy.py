@@ -28,7 +28,7 @@ class NpyReader:
         dtype: type of its values.
 
     Raises:
-        ValueError: the stream holds no array, or one of Python objects or in column-major order.
+        ValueError: the stream holds no array, or one of Python objects.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -46,12 +46,11 @@ class NpyReader:
             raise ValueError("a damaged header") from None
         if dtype.hasobject:
             raise ValueError("an array of Python objects, which only pickle could read")
-        if column_major and len(shape) > 1:
-            raise ValueError("an array in column-major order; save it with numpy.ascontiguousarray")
         if min(shape, default=0) < 0 or not dtype.itemsize:
             raise ValueError(f"an array of shape {shape} and type {dtype}")
         self.shape: tuple[int, ...] = shape
         self.dtype: np.dtype[Any] = dtype
+        self._column_major = column_major and len(shape) > 1
 
     def blocks(self, rows: int | None = None) -> Iterator[NDArray[Any]]:
         """Yield the array in blocks along its first dimension.
@@ -60,8 +59,11 @@ class NpyReader:
             rows: rows in a block; None for blocks of 8 MiB.
 
         Raises:
-            ValueError: the stream ends before the array does, or a row is larger than 8 MiB.
+            ValueError: the stream ends before the array does, a row is larger than 8 MiB, or the array is in column-major
+                order.
         """
+        if self._column_major:
+            raise ValueError("an array in column-major order; save it with numpy.ascontiguousarray")
         count, *rest = self.shape
         row_bytes = self.dtype.itemsize * int(np.prod(rest, dtype=object))
         if row_bytes > _BLOCK_BYTES:
@@ -86,4 +88,4 @@ class NpyReader:
         data = self._stream.read(size)
         if len(data) != size:
             raise ValueError(f"an array that ends after {len(data)} of {size} bytes")
-        return np.frombuffer(data, self.dtype).reshape(self.shape)
+        return np.frombuffer(data, self.dtype).reshape(self.shape, order="F" if self._column_major else "C")

@@ -1,4 +1,4 @@
-"""Reads checkpoints: TensorFlow's two formats without TensorFlow, and PyTorch state dicts.
+"""Readers of checkpoints: TensorFlow's two formats, without TensorFlow, and PyTorch's state dicts.
 
 >>> with open_checkpoint("vggish_model.ckpt") as checkpoint:    # doctest: +SKIP
 ...     checkpoint.variables["vggish/fc2/biases"].shape
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vggish_pt.errors import CheckpointError
 from vggish_pt.pretrained.checkpoints.base import Checkpoint, Variable
+from vggish_pt.utils.text import error_reason
 
 __all__ = ["Checkpoint", "Variable", "open_checkpoint"]
 
@@ -20,17 +21,17 @@ _V2_PART = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Opens a checkpoint, of whatever format it is.
+    """Open a checkpoint of any known format.
 
     Args:
-        path: a TensorFlow V1 file; the prefix, the index or a data file of a TensorFlow V2 checkpoint; or a file that
-            ``torch.save`` wrote, with a state dict in it.
+        path: a TensorFlow V1 file; the prefix, the index or a data file of a TensorFlow V2 checkpoint; or a state
+            dict in a file that ``torch.save`` wrote.
 
     Returns:
         The open checkpoint, a context manager.
 
     Raises:
-        CheckpointError: no such file, one of another format, or a damaged one.
+        CheckpointError: the file is missing, damaged or of an unknown format.
     """
     from vggish_pt.pretrained.checkpoints.ports import LEGACY_MAGIC, ZIP_MAGIC, StateDict
     from vggish_pt.pretrained.checkpoints.sstable import MAGIC
@@ -52,14 +53,14 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             file.seek(max(0, file.seek(0, os.SEEK_END) - len(MAGIC)))
             tail = file.read()
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file, nor {path.name}.index beside it") from None
+        raise CheckpointError(f"{path}: no such file, nor {path.name}.index in its folder") from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        raise CheckpointError(f"{path}: cannot be read ({error_reason(error)})") from None
     if tail == MAGIC:
         return TensorFlowV1(path)
     if head.startswith(ZIP_MAGIC) or head == LEGACY_MAGIC:
         return StateDict(path)
     raise CheckpointError(
         f"{path}: no checkpoint of a known format (TensorFlow V1 or V2, or PyTorch); it may be cut off, compressed, "
-        "or a web page in place of the file"
+        "or a web page that was saved under the file's name"
     )

@@ -1,4 +1,4 @@
-"""What all checkpoint formats have in common: named variables that can be read one at a time."""
+"""Base class of all checkpoint formats: named variables that can be read one at a time."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from typing import Any
 import numpy.typing as npt
 
 from vggish_pt.errors import CheckpointError
+from vggish_pt.utils.text import error_reason
 
 Array = npt.NDArray[Any]
 
 MAX_VARIABLES = 100_000
-"""More variables than this are taken for a sign of a damaged or hostile file."""
+"""Largest number of variables in a checkpoint; a file that lists more is damaged or hostile."""
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of a checkpoint, as its header describes it.
+    """Description of a variable in the header of a checkpoint.
 
     Attributes:
-        name: its name in the checkpoint.
-        shape: its shape; the header's word, which reading checks against the data.
-        type: the name of its type: NumPy's where NumPy has it ("float32"), else the checkpoint's ("string").
+        name: name in the checkpoint.
+        shape: shape according to the header; it is compared with the data when the variable is read.
+        type: name of the type: NumPy's ("float32"), or the checkpoint's if NumPy has no such type ("string").
     """
 
     name: str
@@ -37,15 +38,15 @@ class Variable:
 
 
 class Checkpoint(ABC):
-    """An open checkpoint: a context manager that gives variables by name.
+    """Open checkpoint, a context manager that reads variables by name.
 
-    Opening reads only what describes the variables. Each variable is verified when it is read.
+    Opening reads only the descriptions of the variables. Each variable is verified when it is read.
 
     Attributes:
-        path: the checkpoint, as it was given.
-        format: what wrote it, such as "tensorflow-v1".
-        files: the files it consists of.
-        variables: name → description.
+        path: path of the checkpoint as given.
+        format: name of the format, such as "tensorflow-v1".
+        files: all files of the checkpoint.
+        variables: descriptions of the variables, by name.
     """
 
     format: str
@@ -57,17 +58,17 @@ class Checkpoint(ABC):
         self._closed = False
 
     def read(self, name: str) -> Array:
-        """Reads one variable and verifies its checksum, if the format has one.
+        """Read one variable and verify its checksum, if the format has one.
 
         Args:
             name: a key of :attr:`variables`.
 
         Returns:
-            A read-only array of the variable's shape and type, in native byte order. It may be a view of the mapped
-            file, which it keeps mapped, and need not be aligned; ``np.array`` makes an ordinary copy.
+            A read-only array of the variable's shape and type, in native byte order. It may be an
+            unaligned view of the mapped file, which stays mapped as long as the view exists; ``np.array`` copies it.
 
         Raises:
-            CheckpointError: there is no such variable, its data are damaged, or its type cannot be read.
+            CheckpointError: the variable is unknown or damaged, or its type cannot be read.
         """
         if self._closed:
             raise CheckpointError(f"{self.path}: the checkpoint has been closed; open it again to read {name}")
@@ -84,7 +85,7 @@ class Checkpoint(ABC):
     def _read(self, variable: Variable) -> Array: ...
 
     def close(self) -> None:
-        """Lets go of the files. Arrays read before stay valid."""
+        """Close the files. Arrays that were read before stay valid."""
         if not self._closed:
             self._closed = True
             self._release()
@@ -102,20 +103,20 @@ class Checkpoint(ABC):
 
 
 @contextlib.contextmanager
-def naming(path: Path, what: str | None = None) -> Iterator[None]:
-    """Puts the file's name, and what in it, before the message of a CheckpointError that has neither."""
+def naming(path: Path, part: str | None = None) -> Iterator[None]:
+    """Prefix the message of a CheckpointError with the path of the file and the name of the part of it."""
     try:
         yield
     except CheckpointError as error:
-        where = f"{path}: {what}" if what else str(path)
-        raise CheckpointError(f"{where}: {error} (fetch the file again if it should be whole)") from None
+        where = f"{path}: {part}" if part else str(path)
+        raise CheckpointError(f"{where}: {error} (if the file should be whole, download it again)") from None
 
 
 def map_file(path: Path) -> memoryview:
-    """Maps a file into memory, read-only, for as long as a view of it lives.
+    """Map a file into memory, read-only; it stays mapped as long as a view of it exists.
 
     Raises:
-        CheckpointError: missing, empty, no regular file, or unreadable.
+        CheckpointError: the file is missing, empty, unreadable or no regular file.
     """
     try:
         if path.exists() and not path.is_file():
@@ -126,4 +127,4 @@ def map_file(path: Path) -> memoryview:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError) as error:
         # ValueError: a path with a zero byte.
-        raise CheckpointError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        raise CheckpointError(f"{path}: cannot be read ({error_reason(error)})") from None

@@ -1,7 +1,7 @@
-"""Weights of other PyTorch ports: state dicts that ``torch.save`` wrote.
+"""Reader of other PyTorch ports' weights: state dicts that ``torch.save`` wrote.
 
-They are read with torch's restricted unpickler (``weights_only``), which builds tensors and containers and calls
-nothing else. NumPy arrays among them, as torchvggish's PCA parameters may be, are built by the stand-ins below.
+torch's restricted unpickler (``weights_only``) reads them. It builds tensors and containers and calls nothing else. The
+stand-ins below build NumPy arrays, which torchvggish's PCA parameters may be.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ import numpy as np
 
 from vggish_pt.errors import CheckpointError
 from vggish_pt.pretrained.checkpoints.base import Array, Checkpoint, Variable
+from vggish_pt.utils.text import first_line
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
-"""How a file begins that torch before 1.6 wrote, as torchvggish's may be: the pickled magic number. No checksums."""
+"""First bytes of a file that torch before 1.6 wrote: its pickled magic number. Such files have no checksums."""
 
 _FLOATS = ("float16", "float32", "float64")
 
 
 class StateDict(Checkpoint):
-    """A state dict in a file of torch's.
+    """State dict in a file of torch.
 
     Args:
         path: the file.
 
     Raises:
-        CheckpointError: no such file, a damaged one, or one that holds more than tensors.
+        CheckpointError: the file is missing or damaged, or holds more than tensors.
     """
 
     format = "torch"
@@ -48,7 +49,7 @@ class StateDict(Checkpoint):
         value = self._tensors[variable.name]
         if isinstance(value, _PickledArray):
             return value.array
-        # Strides of 0 let a tensor show little storage as much.
+        # With strides of 0, a large tensor can have a small storage.
         if not value.is_contiguous():
             raise CheckpointError("is not contiguous")
         array: Array = value.detach().numpy()
@@ -81,25 +82,25 @@ def _load(path: Path) -> Any:
     except CheckpointError:
         raise
     except Exception as error:
-        # Damaged files make torch raise nearly anything: UnpicklingError, RuntimeError, KeyError, EOFError, ...
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        # torch raises errors of many types for damaged files: UnpicklingError, RuntimeError, KeyError, EOFError, ...
+        reason = first_line(error)
         raise CheckpointError(f"{path}: cannot be loaded as a PyTorch file of weights ({reason})") from None
 
 
 def _check_zip(path: Path) -> None:
-    # torch stores without compression, so a compressed member is none of its own; it could unpack to any size.
+    # torch does not compress members. A compressed member is foreign and could unpack to any size.
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > size:
             raise CheckpointError(f"{path}: has compressed members, which torch does not write")
-        # torch does not verify the checksums of what it maps.
+        # torch does not verify the checksums of mapped members.
         if damaged := archive.testzip():
-            raise CheckpointError(f"{path}: the checksum of {damaged} does not match; fetch the file again")
+            raise CheckpointError(f"{path}: the checksum of {damaged} does not match; download the file again")
 
 
 class _PickledDType:
-    """Stands in for ``numpy.dtype`` while unpickling."""
+    """Stand-in for ``numpy.dtype`` during unpickling."""
 
     def __init__(self, name: str, *_: Any) -> None:
         self.name = str(name)
@@ -110,7 +111,7 @@ class _PickledDType:
 
 
 class _PickledArray:
-    """Stands in for ``numpy.ndarray`` while unpickling; takes floating-point arrays only."""
+    """Stand-in for ``numpy.ndarray`` during unpickling; accepts floating-point arrays only."""
 
     array: Array
 
@@ -136,7 +137,7 @@ def _reconstruct_since_numpy_2(*_: Any) -> _PickledArray:
 
 
 def _named(stand_in: Any, name: str) -> Any:
-    # torch finds what a file may call by the name that it goes by.
+    # torch looks up the objects that a file may call by module and name.
     stand_in.__module__, stand_in.__name__ = name.rsplit(".", 1)
     stand_in.__qualname__ = stand_in.__name__
     return stand_in

@@ -1,6 +1,6 @@
-"""Protocol buffers' wire format: as much of it as checkpoints need.
+"""Decoder of the part of protocol buffers' wire format that checkpoints use.
 
-A message is a memoryview; nothing is copied, and no length is believed that its message does not hold. Errors are
+A message is a memoryview. Nothing is copied, and each length is compared with the size of its message. Errors are
 :class:`CheckpointError` without a file name, which the caller adds.
 
 Format: https://protobuf.dev/programming-guides/encoding/
@@ -14,12 +14,12 @@ from vggish_pt.errors import CheckpointError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
-# A message with more fields than this is not one that a checkpoint of this kind needs.
+# Messages of checkpoints have fewer fields.
 _MAX_FIELDS = 1_000_000
 
 
 def varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Reads an unsigned variable-length integer.
+    """Read an unsigned variable-length integer.
 
     Returns:
         The integer, below 2^64, and the position after it.
@@ -35,11 +35,11 @@ def varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a message, in order.
+    """Iterate over the fields of a message in order.
 
     Yields:
-        The field's number, and its value: an unsigned integer for a varint, else the bytes (4 or 8 of a fixed-width
-        number, all of a string, message or packed array).
+        The number and value of a field. The value is an unsigned integer for a varint, else bytes: 4 or 8 for a
+        fixed-width number, all bytes of a string, message or packed array.
     """
     at = count = 0
     while at < len(message):
@@ -63,21 +63,21 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def number(value: int | memoryview) -> int:
-    """A varint field's value as a signed 64-bit integer."""
+    """Return a varint field's value as a signed 64-bit integer."""
     if not isinstance(value, int):
         raise CheckpointError("a message has bytes where a number should be")
     return value - (1 << 64) if value >> 63 else value
 
 
 def view(value: int | memoryview) -> memoryview:
-    """A field's bytes."""
+    """Return a field's bytes."""
     if isinstance(value, int):
         raise CheckpointError("a message has a number where bytes should be")
     return value
 
 
 def text(value: int | memoryview) -> str:
-    """A string field's value."""
+    """Return a string field's value."""
     try:
         return str(view(value), "utf-8")
     except UnicodeDecodeError:

@@ -1,10 +1,10 @@
-"""TensorFlow's sorted string table, LevelDB's format of an immutable map from byte strings to byte strings.
+"""Reader of TensorFlow's sorted string table, LevelDB's format of an immutable map of byte strings.
 
-A file is a run of blocks and a footer of 48 bytes, which holds the handles (offset and size) of the meta-index (unused
-here) and of the index, padding, and a magic number. The index is a block itself and maps a key not less than the last
-key of each data block to the block's handle. After each block come a byte for its compression and the masked CRC-32C of
-both. In a block, each key is stored without the prefix that it shares with the key before; an array of restart points,
-where nothing is shared, ends the block.
+A file consists of blocks and a footer of 48 bytes. The footer holds the handles (offset and size) of the meta-index
+(unused here) and of the index, padding, and a magic number. The index is a block too. It maps a key not less than the
+last key of each data block to the block's handle. Each block is followed by a byte for its compression and the masked
+CRC-32C of both. In a block, each key is stored without the prefix that it shares with the previous key. The block ends
+with an array of restart points, the positions of keys stored whole.
 
 Format: https://github.com/google/leveldb/blob/main/doc/table_format.md
 """
@@ -24,26 +24,26 @@ from vggish_pt.utils.crc32c import crc32c, mask
 MAGIC = (0xDB47_7524_8B80_FB57).to_bytes(8, "little")
 
 SNAPPY_MAX_RATIO = 22
-"""No Snappy stream expands more: its densest element makes 64 bytes of 3."""
+"""Upper bound of Snappy's compression ratio: its densest element expands 3 bytes to 64."""
 
 _FOOTER = 48
 _TRAILER = 5
 _PLAIN, _SNAPPY = 0, 1
-# Key bytes in a block, per byte of the block. Writers store a whole key at least every 16 entries, which bounds what
-# shared prefixes can add; a hostile block could make quadratically much of them.
+# Largest ratio of the size of all keys to the size of their block. Writers store a whole key at least every 16 entries,
+# which bounds the ratio; in a hostile block, shared prefixes could make it grow quadratically.
 _MAX_KEY_RATIO = 16
-# Slices have keys of their own, so that there may be more keys than variables.
+# Slices have their own keys, so there may be more keys than variables.
 _MAX_KEYS = 4 * MAX_VARIABLES
 
 
 class Table:
-    """A table in memory.
+    """Table in memory.
 
     Args:
         data: the whole file.
 
     Raises:
-        CheckpointError: (here and in all methods, without the file's name) no table, or a damaged one.
+        CheckpointError: the data are no table or damaged; the message lacks the file's name. All methods raise it too.
     """
 
     def __init__(self, data: memoryview) -> None:
@@ -59,7 +59,7 @@ class Table:
         self._handles = [_handle(value, 0)[0] for _, value in entries]
 
     def get(self, key: bytes) -> memoryview | None:
-        """The value of ``key``, or None; a view of the file unless its block is compressed."""
+        """Return the value of ``key``, or None; a view of the file unless its block is compressed."""
         block = bisect_left(self._last_keys, key)
         if block < len(self._handles):
             for candidate, value in _entries(self._block(self._handles[block])):
@@ -68,7 +68,7 @@ class Table:
         return None
 
     def items(self) -> Iterator[tuple[bytes, memoryview]]:
-        """All keys and values in the order of the keys."""
+        """Iterate over all keys and values in the order of the keys."""
         previous, count = b"", 0
         for handle in self._handles:
             for key, value in _entries(self._block(handle)):
@@ -79,7 +79,7 @@ class Table:
                 previous = key
 
     def _block(self, handle: tuple[int, int]) -> memoryview:
-        # Neighbouring variables share a block: the last one is kept so that it is verified once.
+        # Neighbouring variables share a block. The last block is cached, so that it is verified only once.
         if self._cached is None or self._cached[0] != handle:
             self._cached = (handle, self._load(*handle))
         return self._cached[1]
@@ -112,7 +112,7 @@ def _handle(data: memoryview, at: int) -> tuple[tuple[int, int], int]:
 
 
 def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Keys and values of a block; keys strictly increase."""
+    """Iterate over the keys and values of a block; keys strictly increase."""
     restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 - 4 * restarts
     if end < 0:

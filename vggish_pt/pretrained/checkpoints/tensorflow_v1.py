@@ -1,4 +1,4 @@
-"""TensorFlow's first checkpoint format: one table file.
+"""Reader of TensorFlow's first checkpoint format, one table file.
 
 The value of the empty key is a SavedTensorSlices message whose ``meta`` lists all variables and their slices. Each
 other key encodes a variable's name and a slice; its value is a SavedTensorSlices message whose ``data`` holds the
@@ -24,7 +24,7 @@ from vggish_pt.pretrained.checkpoints.sstable import SNAPPY_MAX_RATIO, Table
 # SavedTensorSlices: meta = 1, data = 2. SavedTensorSliceMeta: tensor = 1. SavedSliceMeta: name = 1, shape = 2,
 # type = 3, slice = 4. SavedSlice: name = 1, slice = 2, data = 3.
 _TENSOR_CONTENT = 4
-# The field of TensorProto that holds values of a type: packed as they lie in memory, or as varints.
+# Number of the field of TensorProto that holds values of a type, packed as in memory or as varints.
 _FIXED_WIDTH = {"float32": 5, "float64": 6}
 _VARINTS = {
     "int32": 7, "uint8": 7, "int16": 7, "int8": 7, "uint16": 7, "int64": 10, "bool": 11, "float16": 13, "uint32": 16,
@@ -33,13 +33,13 @@ _VARINTS = {
 
 
 class TensorFlowV1(Checkpoint):
-    """A V1 checkpoint.
+    """TensorFlow V1 checkpoint.
 
     Args:
         path: the file.
 
     Raises:
-        CheckpointError: no V1 checkpoint, or a damaged one.
+        CheckpointError: the file is no V1 checkpoint, or damaged.
     """
 
     format = "tensorflow-v1"
@@ -48,7 +48,7 @@ class TensorFlowV1(Checkpoint):
         data = map_file(path)
         with naming(path):
             self._table = Table(data)
-            # An element takes a byte at least, before compression.
+            # An element takes at least one byte before compression.
             self._max_elements = SNAPPY_MAX_RATIO * len(data)
             self._meta = dict(_read_meta(self._table))
             variables = {name: _describe(name, meta) for name, meta in self._meta.items()}
@@ -86,7 +86,7 @@ class TensorFlowV1(Checkpoint):
 
 
 def _read_meta(table: Table) -> Iterator[tuple[str, memoryview]]:
-    """Name and SavedSliceMeta message of each variable."""
+    """Iterate over the name and the SavedSliceMeta message of each variable."""
     record = table.get(b"")
     metas = [view(value) for field, value in fields(record) if field == 1] if record is not None else []
     if not metas:
@@ -114,7 +114,7 @@ def _describe(name: str, meta: memoryview) -> Variable:
 
 
 def _values(tensor: memoryview, variable: Variable, count: int) -> Array:
-    """The values of a TensorProto, flat."""
+    """Return the values of a TensorProto as a flat array."""
     dtype = tensors.numpy_dtype(variable)
     wanted = _FIXED_WIDTH.get(variable.type) or _VARINTS[variable.type]
     packed, as_stored = memoryview(b""), variable.type in _FIXED_WIDTH

@@ -1,8 +1,8 @@
-"""TensorFlow's second checkpoint format, the tensor bundle: ``PREFIX.index`` and ``PREFIX.data-SHARD-of-SHARDS``.
+"""Reader of TensorFlow's second checkpoint format: ``PREFIX.index`` and ``PREFIX.data-SHARD-of-SHARDS``.
 
-The index is a table. The value of its empty key is a BundleHeaderProto, that of each variable's name a
-BundleEntryProto, which says where in which shard the bytes lie, and their masked CRC-32C. A sliced variable's entry
-lists slices instead, each with an entry under a key of its own.
+The index is a table. The value of its empty key is a BundleHeaderProto. The value of each variable's name is a
+BundleEntryProto, which holds the shard, offset, size and masked CRC-32C of the variable's bytes. The entry of a sliced
+variable lists its slices instead, and each slice has an entry under its own key.
 
 Messages: tensor_bundle.proto of tensorflow/core/protobuf.
 """
@@ -26,13 +26,13 @@ _MAX_SHARDS = 10_000
 
 
 class TensorFlowV2(Checkpoint):
-    """A V2 checkpoint.
+    """TensorFlow V2 checkpoint.
 
     Args:
         prefix: path without ``.index``.
 
     Raises:
-        CheckpointError: no V2 checkpoint, a damaged one, or one without some of its files.
+        CheckpointError: the checkpoint is damaged, of another format, or lacks files.
     """
 
     format = "tensorflow-v2"
@@ -53,7 +53,9 @@ class TensorFlowV2(Checkpoint):
         paths = [prefix.with_name(f"{prefix.name}.data-{i:05d}-of-{shards:05d}") for i in range(shards)]
         for path in paths:
             if not path.is_file():
-                raise CheckpointError(f"{path}: is missing, a part of the checkpoint; put it beside {index.name}")
+                raise CheckpointError(
+                    f"{path}: is missing, a part of the checkpoint; put it into the folder of {index.name}"
+                )
         self._max_elements = sum(path.stat().st_size for path in paths)
         self._paths = paths
         self._shards: dict[int, memoryview] = {}
@@ -73,7 +75,7 @@ class TensorFlowV2(Checkpoint):
     def _read_slice(self, variable: Variable, extents: tensors.Extents) -> Array:
         entry = self._entry(tensors.slice_key(variable.name, extents))
         if entry.shape != tensors.slice_shape(extents, variable.shape) or entry.type != variable.type or entry.slices:
-            raise CheckpointError("a slice of it has another shape or type than its variable says")
+            raise CheckpointError("a slice of it has another shape or type than its variable")
         return self._read_entry(entry, variable.name)
 
     def _entry(self, key: bytes) -> _Entry:
@@ -107,7 +109,7 @@ class TensorFlowV2(Checkpoint):
 
 @dataclass(frozen=True)
 class _Entry:
-    """A BundleEntryProto."""
+    """Fields of a BundleEntryProto."""
 
     type: str
     shape: tuple[int, ...]
@@ -140,7 +142,7 @@ class _Entry:
 
 
 def _count_shards(header: memoryview | None) -> int:
-    """The number of data files that a BundleHeaderProto tells of."""
+    """Return the number of data files in a BundleHeaderProto."""
     if header is None:
         raise CheckpointError("is a TensorFlow table without the header of a V2 checkpoint's index")
     shards = 0

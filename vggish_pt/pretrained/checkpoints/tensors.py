@@ -1,7 +1,7 @@
-"""What TensorFlow's two formats share: types, shapes, slices of variables, and the keys of slices.
+"""Types, shapes, slices of variables and keys of slices in both of TensorFlow's formats.
 
 Messages: tensor_shape.proto, tensor_slice.proto and types.proto of tensorflow/core/framework. Keys of slices:
-TensorFlow's "ordered code", whose encodings sort as the values do.
+TensorFlow's "ordered code", whose encodings sort like the values.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vggish_pt.errors import CheckpointError
 from vggish_pt.pretrained.checkpoints.base import Array, Variable
 from vggish_pt.pretrained.checkpoints.protobuf import fields, number, view
 
-# By the numbers of types.proto. Types that NumPy lacks have a name only.
+# Names of types by their numbers in types.proto. NumPy lacks some of them.
 DTYPES = {
     1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 7: "string", 8: "complex64",
     9: "int64", 10: "bool", 11: "qint8", 12: "quint8", 13: "qint32", 14: "bfloat16", 15: "qint16", 16: "quint16",
@@ -26,20 +26,20 @@ _READABLE = {
     "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
 }  # fmt: skip
 
-# NumPy has no more dimensions on all supported versions, and no address space has more elements.
+# All supported versions of NumPy allow 32 dimensions, and no address space holds more elements.
 _MAX_RANK = 32
 _MAX_ELEMENTS = 1 << 44
 _MAX_SLICES = 10_000
 
 Extents = tuple[tuple[int, int | None], ...]
-"""What a slice covers: for each dimension the start and the length, None for all of the dimension."""
+"""Region of a slice: for each dimension the start and the length, None for the whole dimension."""
 
 
 def numpy_dtype(variable: Variable) -> np.dtype[np.generic]:
-    """The little-endian NumPy type of a variable's data.
+    """Return the little-endian NumPy type of a variable's data.
 
     Raises:
-        CheckpointError: a type that cannot be read.
+        CheckpointError: the type cannot be read.
     """
     if variable.type not in _READABLE:
         raise CheckpointError(f"is of type {variable.type}, which cannot be read")
@@ -47,12 +47,12 @@ def numpy_dtype(variable: Variable) -> np.dtype[np.generic]:
 
 
 def type_name(value: int | memoryview) -> str:
-    """Name of a DataType field."""
+    """Return the name of a DataType field."""
     return DTYPES.get(number(value), f"unknown ({number(value)})")
 
 
 def parse_shape(message: memoryview) -> tuple[int, ...]:
-    """A TensorShapeProto, which must be fully known."""
+    """Parse a TensorShapeProto, which must be fully known."""
     shape = []
     for field, value in fields(message):
         if field == 3 and number(value):
@@ -68,7 +68,7 @@ def parse_shape(message: memoryview) -> tuple[int, ...]:
 
 
 def parse_extents(message: memoryview, shape: tuple[int, ...]) -> Extents:
-    """A TensorSliceProto that lies within ``shape``."""
+    """Parse a TensorSliceProto, which must lie within ``shape``."""
     extents: list[tuple[int, int | None]] = []
     for field, value in fields(message):
         if field != 1:
@@ -92,12 +92,12 @@ def parse_extents(message: memoryview, shape: tuple[int, ...]) -> Extents:
 
 
 def slice_shape(extents: Extents, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a slice of a variable."""
+    """Return the shape of a slice of a variable."""
     return tuple(size if length is None else length for (_, length), size in zip(extents, shape, strict=True))
 
 
 def slice_key(name: str, extents: Extents) -> bytes:
-    """The key under which a slice is stored."""
+    """Return the key of a slice in the table."""
     key = _ordered_unsigned(0) + _ordered_string(name.encode()) + _ordered_unsigned(len(extents))
     for start, length in extents:
         key += _ordered_signed(start) + _ordered_signed(-1 if length is None else length)
@@ -105,7 +105,7 @@ def slice_key(name: str, extents: Extents) -> bytes:
 
 
 def _ordered_string(value: bytes) -> bytes:
-    # UTF-8 has no byte 255, the other one that would need an escape.
+    # Byte 255 would need an escape too, but UTF-8 has none.
     return value.replace(b"\x00", b"\x00\xff") + b"\x00\x01"
 
 
@@ -116,7 +116,7 @@ def _ordered_unsigned(value: int) -> bytes:
 
 
 def _ordered_signed(value: int) -> bytes:
-    # As many leading ones as there are bytes, then the sign, then the rest; all inverted for negative values.
+    # As many leading ones as bytes, then the sign, then the rest; all inverted for negative values.
     length = (value if value >= 0 else ~value).bit_length() // 7 + 1
     bits = 8 * length
     return ((value & ((1 << bits) - 1)) ^ (((1 << length) - 1) << (bits - length))).to_bytes(bits // 8, "big")
@@ -128,16 +128,17 @@ def assemble(
     read_slice: Callable[[Extents], Array],
     max_elements: int,
 ) -> Array:
-    """Puts a variable together from its slices.
+    """Assemble a variable from its slices.
 
     Args:
-        variable: the whole.
+        variable: the variable.
         slices: TensorSliceProto messages.
-        read_slice: reads one slice, checked to have the slice's shape.
-        max_elements: what the file can hold; a larger variable is refused before memory is asked for.
+        read_slice: reads one slice and checks its shape.
+        max_elements: largest number of elements that the file can hold; a larger variable is refused before memory is
+            allocated.
 
     Raises:
-        CheckpointError: the slices overlap or leave gaps, or one of them is damaged.
+        CheckpointError: slices overlap, leave gaps or are damaged.
     """
     shape = variable.shape
     extents = [parse_extents(message, shape) for message in islice(slices, _MAX_SLICES + 1)]

@@ -6,23 +6,24 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from loopback import Server, good, sha256, small_checkpoint
 from typer.testing import CliRunner
 
 from vggish_pt.cli.weights import app
-from vggish_pt.errors import DownloadError, WeightsError
+from vggish_pt.errors import DownloadError, SettingsError, WeightsError
 from vggish_pt.pretrained import cache, registry
-from vggish_pt.pretrained.download import Download
-from vggish_pt.pretrained.entries import Entry, Smoke
+from vggish_pt.pretrained.entries import Download, Entry, Smoke
+from vggish_pt.pretrained.folder import weights_digest
 
 
 @pytest.fixture
 def entry(monkeypatch, tmp_path):
     """An entry named "small", the only one, served from loopback."""
     monkeypatch.setenv("VGGISH_PT_CACHE", str(tmp_path / "cache"))
-    for name in ("VGGISH_PT_OFFLINE", "HF_HUB_OFFLINE", "VGGISH_PT_MIRROR"):
+    for name in ("VGGISH_PT_OFFLINE", "HF_HUB_OFFLINE", "VGGISH_PT_MIRROR", "VGGISH_PT_MIRROR_SHA256"):
         monkeypatch.delenv(name, raising=False)
     with Server().running() as server:
         server.routes["/small.pth"] = good(small_checkpoint())
@@ -53,7 +54,8 @@ def test_from_nothing_to_verified(entry):
     folder = invoke("download", "small").strip()
     assert folder == str(cache.location(entry)) == invoke("path", "small").strip()
     assert "small  (downloaded)" in invoke("list")
-    assert invoke("verify") == invoke("verify", "small") == "small: as it should be\n"
+    unknown = "small: unchanged since conversion; the registry has no digest of the converted weights\n"
+    assert invoke("verify") == invoke("verify", "small") == unknown
 
 
 def test_list_as_json(entry):
@@ -89,6 +91,42 @@ def test_verify_finds_damage(entry):
         file.write(" ")
     with pytest.raises(WeightsError, match=f"damaged: {folder}"):
         invoke("verify")
+
+
+def test_verify_compares_with_the_registry(entry, monkeypatch):
+    folder = registry.resolve("small")
+    pinned = Entry(**{**vars(entry), "sha256": weights_digest(folder)})
+    monkeypatch.setattr(registry, "entries", lambda: {"small": pinned})
+    assert invoke("verify") == "small: as in the registry\n"
+    with (folder / "model.safetensors").open("ab") as file:
+        file.write(b" ")
+    result = CliRunner().invoke(app, ["verify"])
+    assert "model.safetensors is not the registry's" in result.stdout and isinstance(result.exception, WeightsError)
+
+
+def test_verify_prints_what_a_maintainer_commits(entry):
+    folder = registry.resolve("small")
+    pinned = tomllib.loads(invoke("verify", "small", "--pin"))
+    assert pinned == {"small": {"sha256": weights_digest(folder)}}
+    with (folder / "config.json").open("a") as file:
+        file.write(" ")
+    result = CliRunner().invoke(app, ["verify", "--pin"])
+    assert result.stdout == "" and isinstance(result.exception, WeightsError)
+
+
+def test_download_with_the_digest_of_a_mirror(entry, monkeypatch):
+    digest = entry.digest.partition(":")[2]
+    with Server().running() as server:
+        server.routes[f"/small-{digest[:8]}.pth"] = good(small_checkpoint())
+        gone = Download(f"{server.url}/small.pth", entry.digest)
+        mirror = Download(f"{server.url}/small-{digest[:8]}.pth")
+        mirrored = Entry("small", "CC0-1.0", "made here", 20, checkpoint=(gone, mirror))
+        monkeypatch.setattr(registry, "entries", lambda: {"small": mirrored})
+        with pytest.raises(DownloadError, match="--mirror-sha256"):
+            invoke("download", "small")
+        with pytest.raises(SettingsError, match="must be a full SHA-256"):
+            invoke("download", "small", "--mirror-sha256", digest[:8])
+        assert invoke("download", "small", "--mirror-sha256", digest).strip() == str(cache.location(mirrored))
 
 
 def test_verify_runs_the_model(entry, monkeypatch):

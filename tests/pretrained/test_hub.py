@@ -192,6 +192,9 @@ def test_push_refused_or_offline(hub, run, model_files, tmp_path):
     for name, data in model_files.items():
         (folder / name).write_bytes(data)
     assert run(closed_port(), push).startswith("DownloadError user/name: cannot push")
+    with blackhole() as hole:
+        message = run(hole, push, VGGISH_PT_CONNECT_TIMEOUT="0.3")
+        assert message.startswith("DownloadError user/name: cannot push") and "no answer within 0.3 s" in message
     assert run(hub.url, push, VGGISH_PT_OFFLINE="1").startswith("WeightsError user/name: cannot push")
     assert hub.requests == []
     hub.error = (403, "Forbidden")

@@ -19,9 +19,9 @@ from loopback import Server, chunks, closed_port, good, md5, sha256, small_check
 
 from vggish_pt.errors import CheckpointError, DownloadError, OutputError, SettingsError, WeightsError
 from vggish_pt.pretrained import cache, registry
-from vggish_pt.pretrained.download import Download
-from vggish_pt.pretrained.entries import Entry, Smoke
-from vggish_pt.pretrained.folder import read_model
+from vggish_pt.pretrained.entries import Download, Entry, Smoke
+from vggish_pt.pretrained.folder import read_model, weights_digest
+from vggish_pt.pretrained.verify import SUMS_NAME, differences, registry_lines
 
 CHECKPOINT = "/v0.1/small.pth"
 OFFLINE = ("VGGISH_PT_OFFLINE", "HF_HUB_OFFLINE")
@@ -29,7 +29,7 @@ OFFLINE = ("VGGISH_PT_OFFLINE", "HF_HUB_OFFLINE")
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, tmp_path):
-    for name in (*OFFLINE, "VGGISH_PT_MIRROR", "VGGISH_PT_CONNECT_TIMEOUT"):
+    for name in (*OFFLINE, "VGGISH_PT_MIRROR", "VGGISH_PT_MIRROR_SHA256", "VGGISH_PT_CONNECT_TIMEOUT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VGGISH_PT_CACHE", str(tmp_path / "cache"))
 
@@ -56,7 +56,7 @@ def in_process(entry: Entry) -> list[str]:
     code = (
         "import sys, json\n"
         "from vggish_pt.pretrained import registry\n"
-        "from vggish_pt.pretrained.download import Download\n"
+        "from vggish_pt.pretrained.entries import Download\n"
         "fields, places = json.loads(sys.argv[1])\n"
         "entry = registry.Entry(**fields, checkpoint=tuple(Download(**place) for place in places))\n"
         "print(registry.resolve(entry.name, registry={entry.name: entry}))\n"
@@ -78,9 +78,9 @@ def test_the_packages_own_registry():
     assert entry.license == "Apache-2.0"
     assert [(place.url.split("/")[2], place.digest) for place in (*entry.checkpoint, *entry.pca)] == [
         ("storage.googleapis.com", "md5:d1c7011e6366aa34176bb05c705e31a8"),
-        ("github.com", "sha256:10086976"),
+        ("github.com", None),
         ("storage.googleapis.com", "md5:c80cae691033abe7c7ecd11ea39fc834"),
-        ("github.com", "sha256:970ea276"),
+        ("github.com", None),
     ]
     assert entry.smoke == Smoke(0.000657, 0.343, 126.0, 89.3, 0.1)
 
@@ -91,7 +91,7 @@ def test_embedded_weights_are_those_of_the_registry():
     for entry in embedded:
         folder = registry.resolve(entry.name, local_files_only=True)
         assert entry.sha256, f"{entry.name}: the registry needs the digest of its model.safetensors"
-        assert cache.differences(folder, sha256=entry.sha256) == []
+        assert differences(folder, entry) == []
         config, _ = read_model(folder)
         assert (config.name, config.license) == (entry.name, entry.license)
 
@@ -114,6 +114,7 @@ def test_pca_of_the_registry_is_the_golden_one(golden_dir):
         '[x]\nlicense = "MIT"\nsource = "s"\nmegabytes = 1\nfolder = "x"\nunknown = 1',
         '[x]\nlicense = "MIT"\nsource = "s"\nmegabytes = 1\nfolder = "x"\nsmoke = { other = 1 }',
         '[x]\nlicense = "MIT"\nsource = "s"\nmegabytes = 1\n[[x.checkpoint]]\nurl = "file:///x"\ndigest = "md5:0"',
+        f'[x]\nlicense = "MIT"\nsource = "s"\nmegabytes = 1\nfolder = "x"\nsha256 = "{"0" * 63}"',
         '[x]\nlicense = "MIT"\nsource = "s"\nmegabytes = 1\nfolder = "x"\n[[x.checkpoint]]\nnothing = 1',
     ],
 )
@@ -121,6 +122,29 @@ def test_a_damaged_registry(tmp_path, text):
     path = tmp_path / "registry.toml"
     path.write_text(text)
     with pytest.raises(WeightsError, match=r"registry\.toml"):
+        registry.read_registry(path)
+
+
+@pytest.mark.parametrize("role", ["checkpoint", "pca"])
+@pytest.mark.parametrize("digest", ["sha256:10086976", "md5:d1c7011e", "10086976"])
+def test_a_partial_digest_in_a_registry_is_refused(tmp_path, role, digest):
+    full = f'[[x.checkpoint]]\nurl = "https://host/x-10086976.pth"\ndigest = "md5:{"0" * 32}"\n'
+    partial = f'[[x.{role}]]\nurl = "https://host/x-10086976.pth"\ndigest = "{digest}"\n'
+    path = tmp_path / "registry.toml"
+    for text, refused in ((full, False), (full + partial, True)):
+        path.write_text(f'[x]\nlicense = "MIT"\nsource = "s"\nmegabytes = 1\n{text}')
+        if refused:
+            with pytest.raises(WeightsError, match=rf"registry\.toml.*'{digest}' is no full digest"):
+                registry.read_registry(path)
+        else:
+            assert registry.read_registry(path)["x"].digest == f"md5:{'0' * 32}"
+
+
+def test_the_first_source_needs_a_digest(tmp_path):
+    path = tmp_path / "registry.toml"
+    source = '[[x.checkpoint]]\nurl = "https://host/x-10086976.pth"\n'
+    path.write_text(f'[x]\nlicense = "MIT"\nsource = "s"\nmegabytes = 1\n{source}')
+    with pytest.raises(WeightsError, match="the first source of the checkpoint needs a full digest"):
         registry.read_registry(path)
 
 
@@ -185,12 +209,12 @@ def test_no_revisions_in_the_registry():
 def test_downloaded_and_converted_once(server, tmp_path):
     entry = small_entry(server.url)
     folder = resolve(entry)
-    assert folder == tmp_path / "cache" / f"small-{entry.checkpoint[0].tag}"
+    assert folder == tmp_path / "cache" / f"small-{entry.digest[7:15]}"
     config, tensors = read_model(folder)
     assert (config.name, config.license, config.fc_width) == ("small", "CC0-1.0", 2)
     assert tensors["network.embedding.bias"].shape == (128,)
     assert cache_holds() == [folder.name]  # neither the original nor anything unfinished
-    assert cache.differences(folder) == []
+    assert differences(folder) == []
     assert resolve(entry) == resolve(entry, local_files_only=True) == folder
     assert server.count(CHECKPOINT) == 1
 
@@ -230,7 +254,7 @@ def test_the_mirror_must_be_an_address(monkeypatch):
 
 def test_a_digest_of_something_else(server):
     server.routes[CHECKPOINT] = good(b"not what was promised")
-    with pytest.raises(DownloadError, match=r"small: .*not the promised file.*Ways out"):
+    with pytest.raises(DownloadError, match=r"small: .*sends another file.*Ways out"):
         resolve(small_entry(server.url))
     assert not any("small" in name and not name.endswith(".download") for name in cache_holds())
 
@@ -257,7 +281,7 @@ def test_an_incomplete_folder_is_made_again(server):
     folder = resolve(entry)
     (folder / "model.safetensors").unlink()
     assert resolve(entry) == folder
-    assert cache.differences(folder) == []
+    assert differences(folder) == []
 
 
 def test_a_changed_file_is_noticed(server):
@@ -266,13 +290,125 @@ def test_a_changed_file_is_noticed(server):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert cache.differences(folder) == ["model.safetensors has another digest than when it was stored"]
-    (folder / cache.SUMS_NAME).write_text("")
+    assert differences(folder) == ["model.safetensors was changed after conversion"]
+    (folder / SUMS_NAME).write_text("")
     with pytest.raises(CheckpointError, match="SHA256SUMS"):
-        cache.differences(folder)
-    (folder / cache.SUMS_NAME).unlink()
+        differences(folder)
+    (folder / SUMS_NAME).unlink()
     with pytest.raises(CheckpointError, match="cannot be checked"):
-        cache.differences(folder)
+        differences(folder)
+
+
+# A mirror whose digest only the user knows
+
+
+@pytest.fixture
+def mirrored(server) -> tuple[Entry, str]:
+    """An entry whose first source is gone and whose second has no digest, and the digest of that file."""
+    digest = sha256(small_checkpoint()).partition(":")[2]
+    server.routes[f"/small-{digest[:8]}.pth"] = good(small_checkpoint())
+    gone, mirror = Download(server.url + "/gone.pth", md5(b"")), Download(f"{server.url}/small-{digest[:8]}.pth")
+    return Entry("small", "CC0-1.0", "made here", 20, checkpoint=(gone, mirror)), digest
+
+
+def test_a_mirror_without_a_digest_needs_the_users(server, mirrored):
+    entry, digest = mirrored
+    with pytest.raises(DownloadError) as caught:
+        resolve(entry)
+    message = str(caught.value)
+    assert "404" in message and f"small-{digest[:8]}.pth: its full digest is not known here" in message
+    assert "--mirror-sha256" in message and "VGGISH_PT_MIRROR_SHA256" in message and "\n" not in message
+    assert [path for _, path, _ in server.requests] == ["/gone.pth"]
+
+
+@pytest.mark.parametrize("how", ["argument", "prefixed", "variable"])
+def test_a_mirror_is_used_with_the_users_digest(server, mirrored, monkeypatch, how):
+    entry, digest = mirrored
+    if how == "variable":
+        monkeypatch.setenv("VGGISH_PT_MIRROR_SHA256", f" {digest.upper()}, ")
+    given = {"argument": [digest], "prefixed": [f"sha256:{digest}"], "variable": []}[how]
+    assert differences(resolve(entry, mirror_sha256=given), entry) == []
+
+
+def test_a_forged_file_with_the_right_first_digits(server, mirrored):
+    entry, digest = mirrored
+    other = digest[:8] + "0" * 56  # the digest that the user was given; the server's file shares its first digits only
+    with pytest.raises(DownloadError, match=f"sends another file .*expected sha256:{other}"):
+        resolve(entry, mirror_sha256=[other])
+    assert not cache.is_cached(entry)
+
+
+@pytest.mark.parametrize("text", ["", "10086976", "0" * 63, "g" * 64, "md5:" + "0" * 32])
+def test_a_users_digest_must_be_full(mirrored, text):
+    with pytest.raises(SettingsError, match="must be a full SHA-256"):
+        resolve(mirrored[0], mirror_sha256=[text])
+
+
+def test_a_users_digest_must_belong_to_a_file(server, mirrored):
+    entry, digest = mirrored
+    with pytest.raises(SettingsError, match=f"0{{64}} is of no file that needs one.*small-{digest[:8]}"):
+        resolve(entry, mirror_sha256=[digest, "0" * 64])
+    with pytest.raises(SettingsError, match="no file needs one"):
+        resolve(small_entry(server.url), mirror_sha256=[digest])
+    for name in ("synthetic", "user/name", "./folder"):
+        with pytest.raises(SettingsError, match="only for weights of the registry that are downloaded"):
+            registry.resolve(name, mirror_sha256=[digest])
+    assert server.requests == []
+
+
+# Comparison with the registry
+
+
+def test_the_registry_s_digest_of_the_converted_weights(server):
+    entry = small_entry(server.url)
+    folder = resolve(entry)
+    pinned = dataclasses.replace(entry, sha256=weights_digest(folder))
+    assert differences(folder, pinned) == []
+    shutil.rmtree(folder)
+    assert differences(resolve(pinned), pinned) == []
+    other = dataclasses.replace(entry, sha256="0" * 64)
+    assert differences(folder, other) == [f"model.safetensors is not the registry's, whose SHA-256 is {'0' * 64}"]
+    shutil.rmtree(folder)
+    with pytest.raises(
+        WeightsError, match=r"small: the converted model differs from the registry.*is not the registry's"
+    ):
+        resolve(other)
+    assert not cache.is_cached(other)
+
+
+def test_forged_weights_with_sums_of_their_own(server):
+    entry = small_entry(server.url)
+    folder = resolve(entry)
+    pinned = dataclasses.replace(entry, sha256=weights_digest(folder))
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    (folder / SUMS_NAME).write_text(
+        "".join(f"{sha256((folder / n).read_bytes())[7:]}  {n}\n" for n in ("config.json", "model.safetensors"))
+    )
+    assert differences(folder) == []  # as somebody who changes the weights would leave it
+    assert "is not the registry's" in differences(folder, pinned)[0]
+
+
+def test_converted_from_other_files_than_the_registry_s(server):
+    entry = small_entry(server.url)
+    folder = resolve(entry)
+    same_name = dataclasses.replace(entry, checkpoint=(Download(server.url + CHECKPOINT, sha256(b"other")),))
+    assert differences(folder, same_name) == ["converted from another small.pth than the registry's"]
+    other_name = dataclasses.replace(entry, checkpoint=(Download(server.url + "/other.pth", entry.digest),))
+    assert differences(folder, other_name) == ["converted from small.pth, which is no source of small in the registry"]
+
+
+def test_lines_that_pin_an_entry(server, tmp_path):
+    entry = small_entry(server.url)
+    folder = resolve(entry)
+    lines = registry_lines(folder, entry)
+    assert lines.splitlines()[0] == "[small]"
+    assert f"# converted from small.pth, {sha256(small_checkpoint())}" in lines
+    fields = 'license = "CC0-1.0"\nsource = "made here"\nmegabytes = 20\n'
+    source = f'[[small.checkpoint]]\nurl = "{entry.checkpoint[0].url}"\ndigest = "{entry.digest}"\n'
+    path = tmp_path / "registry.toml"
+    path.write_text(f"{lines}\n{fields}{source}")
+    assert differences(folder, registry.read_registry(path)["small"]) == []
 
 
 def test_two_processes_at_once_download_once(server):
@@ -298,7 +434,7 @@ def test_killed_half_way(server):
     process = subprocess.Popen(in_process(entry))
     assert sending.wait(60)
     downloads = cache.location(entry).with_name(f"{cache.location(entry).name}.download")
-    while not any(part.stat().st_size for part in downloads.glob("*.part")):
+    while not any(part.stat().st_size for part in downloads.glob("tmp*")):
         assert process.poll() is None
     process.kill()
     process.wait()
@@ -307,9 +443,8 @@ def test_killed_half_way(server):
     stale.mkdir()  # as a process killed while converting leaves it
     server.routes[CHECKPOINT] = good(data)
     folder = resolve(entry)
-    assert cache.differences(folder) == []
+    assert differences(folder) == []
     assert cache_holds() == [folder.name]
-    assert server.requests[-1][2].startswith("bytes=")  # what was there was not fetched again
 
 
 def test_a_file_where_the_cache_should_be(server, tmp_path):
@@ -352,7 +487,7 @@ def test_a_folder_copied_from_another_machine(server, monkeypatch, tmp_path):
     target = re.search(r"prints there to (\S+) here", str(caught.value))[1]
     shutil.copytree(folder, target)
     assert resolve(entry) == Path(target)
-    assert cache.differences(Path(target)) == []
+    assert differences(Path(target)) == []
 
 
 def test_offline_imports_no_torch():
@@ -389,8 +524,8 @@ def test_golden_checkpoint_from_a_server(server, golden_dir, golden_v1, tmp_path
         smoke=Smoke(embedding.mean(), embedding.std(), post.mean(), post.std(), tolerance=0.001),
     )
     folder = resolve(entry)
-    assert cache.differences(folder, smoke=entry.smoke) == []
+    assert differences(folder, entry) == []
     wrong = dataclasses.replace(entry.smoke, postprocessed_mean=126.0)
-    assert "postprocessed_mean is 137" in cache.differences(folder, smoke=wrong)[0]
+    assert "postprocessed_mean is 137" in differences(folder, dataclasses.replace(entry, smoke=wrong))[0]
     with contextlib.suppress(FileNotFoundError):
         (folder / "model.safetensors").unlink()  # 289 MB

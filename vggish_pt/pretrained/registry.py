@@ -1,6 +1,6 @@
-"""Weights by name: a name, folder or Hub repository → a model folder on this machine.
+"""Resolution of weights: a name, folder or Hub repository becomes a model folder on this machine.
 
-The names are in ``weights/registry.toml``. Nothing here imports torch; only a download touches the network.
+The names are in ``weights/registry.toml``. Only a download uses the network, and only a conversion imports torch.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache as memoized
 from pathlib import Path
 from typing import Any
 
-from vggish_pt.errors import WeightsError
-from vggish_pt.pretrained.download import Download
-from vggish_pt.pretrained.entries import Entry, Smoke
+from vggish_pt.errors import SettingsError, WeightsError
+from vggish_pt.pretrained.entries import Download, Entry, Smoke
 
 REGISTRY_NAME = "registry.toml"
 
@@ -25,10 +24,10 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.
 
 
 def weights_root() -> Path:
-    """The ``weights/`` folder: inside the package in a wheel, beside it in a checkout or editable install.
+    """Return the ``weights/`` folder: inside the package in a wheel, next to it in a checkout or editable install.
 
     Raises:
-        WeightsError: there is none.
+        WeightsError: the folder is missing.
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "weights", package.parent / "weights"):
@@ -39,7 +38,7 @@ def weights_root() -> Path:
 
 @memoized
 def entries() -> Mapping[str, Entry]:
-    """Everything that has a name.
+    """Return the entries of the package's registry, by name.
 
     Raises:
         WeightsError: the registry is missing or damaged.
@@ -48,16 +47,16 @@ def entries() -> Mapping[str, Entry]:
 
 
 def read_registry(path: Path) -> dict[str, Entry]:
-    """Reads a registry file.
+    """Read a registry file.
 
     Raises:
-        WeightsError: it cannot be read, or an entry is not as it should be.
+        WeightsError: the file cannot be read, or an entry is invalid, for example with a partial digest.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
         return {name: _entry(name, table) for name, table in document.items()}
     except (OSError, ValueError, TypeError, WeightsError) as error:
-        raise WeightsError(f"{path}: not a registry of weights ({error}); install vggish_pt again") from None
+        raise WeightsError(f"{path}: no valid registry of weights ({error}); install vggish_pt again") from None
 
 
 def _entry(name: str, table: Any) -> Entry:
@@ -65,7 +64,7 @@ def _entry(name: str, table: Any) -> Entry:
         raise WeightsError(f"{name}: not a table" if not isinstance(table, dict) else f"{name}: unknown {unknown}")
     converted = dict(table)
     for role in ("checkpoint", "pca"):
-        converted[role] = tuple(Download(**place) for place in table.get(role, ()))
+        converted[role] = tuple(Download(**source) for source in table.get(role, ()))
     if "smoke" in table:
         converted["smoke"] = Smoke(**table["smoke"])
     return Entry(name=name, **converted)
@@ -78,35 +77,52 @@ def resolve(
     token: str | bool | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
+    mirror_sha256: Sequence[str] = (),
     progress: bool | None = None,
     registry: Mapping[str, Entry] | None = None,
 ) -> Path:
-    """Finds weights, and downloads them if they are not on this machine yet.
+    """Return the model folder of weights; download them if they are not on this machine yet.
 
     Args:
-        name_or_path: a name of the registry; else a model folder that exists; else a Hub repository
-            "user/name". A ``Path`` is always a folder.
+        name_or_path: a name of the registry, an existing model folder, or a Hub repository "user/name", looked up in
+            this order. A ``Path`` is always a folder.
         revision: branch, tag or commit of a Hub repository.
         token: access token for a Hub repository; None uses the one that ``hf auth login`` stored.
-        cache_dir: where downloads are kept; None for the user's cache folder (or ``VGGISH_PT_CACHE``; of Hub
-            repositories, that of huggingface_hub).
-        local_files_only: True never touches the network.
+        cache_dir: folder of downloads; None for ``VGGISH_PT_CACHE`` or the user's cache folder, and for Hub
+            repositories that of huggingface_hub.
+        local_files_only: True never uses the network.
+        mirror_sha256: SHA-256 digests of files whose full digest the registry lacks
+            (:func:`vggish_pt.pretrained.cache.obtain`).
         progress: whether to show progress bars on stderr; None: if it is a terminal.
-        registry: name → entry; None for the package's own.
+        registry: entries by name; None for the package's own.
 
     Returns:
         A folder with ``config.json`` and ``model.safetensors``.
 
     Raises:
-        WeightsError: no such weights, or they are not what they should be.
-        DownloadError: they are not on this machine and cannot be downloaded; the message names the ways out.
+        WeightsError: no such weights, or weights that differ from the registry.
+        DownloadError: not on this machine, and the download failed; the message says what to do.
+        SettingsError: ``mirror_sha256`` is no SHA-256 that a file needs.
         OutputError: the cache cannot be written.
     """
     known = entries() if registry is None else registry
-    if isinstance(name_or_path, str) and name_or_path in known:
+    entry = known.get(name_or_path) if isinstance(name_or_path, str) else None
+    if mirror_sha256 and (entry is None or entry.folder is not None):
+        raise SettingsError(f"{name_or_path}: mirror_sha256 is only for weights of the registry that are downloaded")
+    if entry is not None:
         if revision is not None:
             raise WeightsError(f"{name_or_path}: weights of the registry have no revisions; leave revision out")
-        return _named(known[name_or_path], cache_dir=cache_dir, local_files_only=local_files_only, progress=progress)
+        if entry.folder is not None:
+            return _shipped(entry)
+        from vggish_pt.pretrained import cache
+
+        return cache.obtain(
+            entry,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            mirror_sha256=mirror_sha256,
+            progress=progress,
+        )
     text = os.fspath(name_or_path)
     if not isinstance(text, str) or not text or "\0" in text:
         raise WeightsError(f"{text!r} names no weights; {_possible(known)}")
@@ -115,8 +131,7 @@ def resolve(
         return path
     if path.exists():
         raise WeightsError(
-            f"{text}: is a file, not a model folder; make one of a checkpoint with: "
-            f"vggish-pt convert {text} --out FOLDER"
+            f"{text}: is a file, not a model folder; convert a checkpoint with: vggish-pt convert {text} --out FOLDER"
         )
     if isinstance(name_or_path, str) and is_repository(text):
         from vggish_pt.pretrained import hub
@@ -130,7 +145,7 @@ def resolve(
 
 
 def is_repository(text: str) -> bool:
-    """Whether a text has the form of a Hub repository, "user/name"."""
+    """Return True if a text has the form of a Hub repository, "user/name"."""
     return _REPOSITORY.fullmatch(text) is not None
 
 
@@ -139,14 +154,8 @@ def _possible(known: Mapping[str, Entry]) -> str:
     return f'weights are one of {names}, a model folder, or a Hub repository "user/name"'
 
 
-def _named(
-    entry: Entry, *, cache_dir: str | os.PathLike[str] | None, local_files_only: bool, progress: bool | None
-) -> Path:
-    if entry.folder is None:
-        from vggish_pt.pretrained import cache
-
-        return cache.obtain(entry, cache_dir=cache_dir, local_files_only=local_files_only, progress=progress)
-    folder = weights_root() / entry.folder
+def _shipped(entry: Entry) -> Path:
+    folder = weights_root() / str(entry.folder)
     if not (folder / "config.json").is_file():
         raise WeightsError(f"{entry.name}: the installation lacks its files ({folder}); install vggish_pt again")
     return folder

@@ -24,6 +24,7 @@ dependencies = [
     "filelock",
     "rich",
     "google_crc32c",
+    "cramjam",
     "lazy_loader",
 ]
 

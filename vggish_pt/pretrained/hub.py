@@ -244,7 +244,7 @@ def _cached(location: dict[str, Any], revision: str | None) -> Path | None:
 
 
 class _ConnectionFailed(Exception):
-    """A connection to the Hub that failed; the message is the reason."""
+    """Failed connection to the Hub; the message is the reason."""
 
     def __init__(self, error: Exception) -> None:
         reason = no_answer() if type(error).__name__ == "ConnectTimeout" else first_line(error)

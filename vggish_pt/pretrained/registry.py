@@ -138,15 +138,18 @@ def resolve(
 
         return hub.fetch(text, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
     if isinstance(name_or_path, str) and not any(mark in text for mark in "/\\~"):
-        close = difflib.get_close_matches(text.lower(), known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise WeightsError(f"{text!r} names no weights; {hint}{_possible(known)}")
+        raise WeightsError(f"{text!r} names no weights; {_hint(text, known)}{_possible(known)}")
     raise WeightsError(f"{text}: no such model folder; {_possible(known)}")
 
 
 def is_repository(text: str) -> bool:
     """Return True if a text has the form of a Hub repository, "user/name"."""
     return _REPOSITORY.fullmatch(text) is not None
+
+
+def _hint(text: str, known: Mapping[str, Entry]) -> str:
+    close = difflib.get_close_matches(text.lower(), known, n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def _possible(known: Mapping[str, Entry]) -> str:

@@ -101,6 +101,25 @@ def first_stage(recipe: dict[str, int | float | str]) -> dict[str, int | float |
     return {name: value for name, value in recipe.items() if name not in later and not name.startswith("head_")}
 
 
+def restore(
+    saved: Path, settings: dict[str, int | float | str], trainee: Trainee, optimizer: torch.optim.Optimizer
+) -> int:
+    """Load the saved state of a run with the same settings; return the number of completed steps."""
+    device = next(trainee.parameters()).device
+    try:
+        state = torch.load(saved, map_location=device, weights_only=True)
+        known = state["settings"]
+    except OSError:
+        raise
+    except Exception as error:  # torch raises errors of many types for damaged files
+        raise SystemExit(f"{saved}: damaged ({type(error).__name__}); delete it to start again") from None
+    if known != settings:
+        raise SystemExit(f"{saved}: a run with other settings; give its settings, or another --state folder")
+    trainee.load_state_dict(state["trainee"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
 def train(
     trainee: Trainee,
     sounds: Sounds,
@@ -113,20 +132,7 @@ def train(
     args.state.mkdir(parents=True, exist_ok=True)
     saved, log = args.state / "state.pt", args.state / "pretrain.csv"
     settings = first_stage(recipe_of(args))
-    start = 0
-    if saved.exists():
-        try:
-            state = torch.load(saved, map_location=device, weights_only=True)
-            known = state["settings"]
-        except OSError:
-            raise
-        except Exception as error:  # torch raises errors of many types for damaged files
-            raise SystemExit(f"{saved}: damaged ({type(error).__name__}); delete it to start again") from None
-        if known != settings:
-            raise SystemExit(f"{saved}: a run with other settings; give its settings, or another --state folder")
-        trainee.load_state_dict(state["trainee"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
+    start = restore(saved, settings, trainee, optimizer) if saved.exists() else 0
     rows = log.read_text().splitlines()[: start + 1] if start else ["step,loss,hits,learning_rate,seconds"]
     log.write_text("\n".join(rows) + "\n")
     trainee.train()

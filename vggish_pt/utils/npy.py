@@ -59,8 +59,8 @@ class NpyReader:
             rows: rows in a block; None for blocks of 8 MiB.
 
         Raises:
-            ValueError: the stream ends before the array does, a row is larger than 8 MiB, or the array is in column-major
-                order.
+            ValueError: the stream ends before the array does, a row is larger than 8 MiB, or the array is in
+                column-major order.
         """
         if self._column_major:
             raise ValueError("an array in column-major order; save it with numpy.ascontiguousarray")

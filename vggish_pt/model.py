@@ -216,7 +216,7 @@ class VGGish(nn.Module):
         name: str = "stream",
         state: State | None = None,
     ) -> EmbeddingStream:
-        """Return a stream that embeds sound as it arrives. Its results equal those of :meth:`embed` for the whole.
+        """Return a stream that embeds audio as it arrives. Its results equal those of :meth:`embed` for the whole.
 
         Args:
             sample_rate: hertz.

@@ -85,7 +85,7 @@ def test_what_the_page_tells(page):
     assert all(len(each["points"]) == 50 for each in data["layouts"])
     assert all(0 <= value <= 10000 for each in data["layouts"] for value in each["points"])
     ways = {way["name"]: way for way in data["colours"]}
-    assert list(ways) == ["label", "folder", "first folder", "loudness", "seconds of sound"]
+    assert list(ways) == ["label", "folder", "first folder", "loudness", "seconds of audio"]
     assert ways["label"]["classes"][:3] == ["dog", "cat", "rain"] and ways["label"]["counts"][:3] == [8, 8, 8]
     assert ways["folder"]["classes"][:2] == ["sounds/dog", "sounds/cat"]
     assert ways["loudness"]["values"][:2] == [0.0, 1.0] and ways["loudness"]["values"][24] is None

@@ -103,7 +103,7 @@ def test_as_much_is_read_ahead_as_the_caller_takes(workers: int) -> None:
             made.append((task, i))
             yield task, i
 
-    ahead: ReadAhead[int, tuple[int, int]] = ReadAhead(tasks=50, pieces=300, weigh=lambda piece: 10)
+    ahead: ReadAhead[int, tuple[int, int]] = ReadAhead(tasks=50, items=300, weigh=lambda piece: 10)
     pieces = prefetch(tasks(), produce, workers, ahead=ahead)
     next(pieces)
     deadline = time.monotonic() + 30
@@ -141,7 +141,7 @@ def test_the_first_output_always_has_room() -> None:
                 gate.set()  # the others have used up everything
             yield task
 
-    ahead: ReadAhead[int, int] = ReadAhead(tasks=5, pieces=8, weigh=lambda piece: 1)
+    ahead: ReadAhead[int, int] = ReadAhead(tasks=5, items=8, weigh=lambda piece: 1)
     threading.Timer(0.5, gate.set).start()
     assert list(prefetch(range(6), produce, 3, ahead=ahead)) == [task for task in range(6) for _ in range(20)]
 

@@ -60,7 +60,7 @@ def bench(
 
     Args:
         model: any weights, float32, on the device to measure.
-        audio: the file to decode and embed; None for 15 s of generated stereo sound at 44.1 kHz.
+        audio: the file to decode and embed; None for 15 s of generated stereo audio at 44.1 kHz.
         seconds: approximate duration; every candidate is measured at least once.
         batch_sizes: windows per batch of the network.
 

@@ -44,7 +44,7 @@ class NetworkRate:
 
 @dataclass(frozen=True)
 class Deviation:
-    """Difference of one way to compute from fp32 with direct convolutions, on the sound measured.
+    """Difference of one way to compute from fp32 with direct convolutions, on the audio measured.
 
     Attributes:
         name: "fp32, Winograd", "tf32" or "bf16".

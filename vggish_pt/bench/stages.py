@@ -41,7 +41,7 @@ def generated_sound(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def write_sound(folder: Path) -> list[Path]:
-    """Write 15 s of generated sound as WAV and FLAC; return the paths."""
+    """Write 15 s of generated audio as WAV and FLAC; return the paths."""
     import soundfile
 
     files = [folder / "generated.wav", folder / "generated.flac"]

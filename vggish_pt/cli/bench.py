@@ -20,7 +20,7 @@ def bench(
     audio: Annotated[
         Path | None,
         typer.Option(
-            help="Audio file to measure with. Default: 15 s of generated stereo sound at 44.1 kHz.", metavar="FILE"
+            help="Audio file to measure with. Default: 15 s of generated stereo audio at 44.1 kHz.", metavar="FILE"
         ),
     ] = None,
     device: Device = "auto",
@@ -90,7 +90,7 @@ def text(report: Report) -> str:
     if best.precision != "fp32":
         deviation = next(d for d in report.deviations if d.name == best.precision)
         lines.append(
-            f"{best.precision} moved values by up to {deviation.largest:.1e} on the sound measured (lowest cosine "
+            f"{best.precision} moved values by up to {deviation.largest:.1e} on the audio measured (lowest cosine "
             f"{deviation.cosine:.6f}),\nand may move those of near silence more (--audio measures a file of yours); "
             "for exact results use --precision fp32"
         )

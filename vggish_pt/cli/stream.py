@@ -1,4 +1,4 @@
-"""``vggish-pt stream``: embed sound from standard input or a microphone as it arrives, as lines of JSON."""
+"""``vggish-pt stream``: embed audio from standard input or a microphone as it arrives, as lines of JSON."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ def stream(
     resampler: TrainedResampler = None,
     device: Device = "auto",
 ) -> None:
-    """Embed sound as it arrives, one line of JSON for each window: its number, start and end in seconds, and embedding.
+    """Embed audio as it arrives, one line of JSON for each window: its number, start and end in seconds, and embedding.
 
     With --classifier, a line has the scores of the classifier's labels instead of the embedding.
 
-    The command ends at the end of the sound, on Ctrl-C or SIGTERM (sound that has been read is still embedded; exit
+    The command ends at the end of the audio, on Ctrl-C or SIGTERM (audio that has been read is still embedded; exit
     code 130 or 143), or when the reader of its output exits (exit code 0).
 
     Example: ffmpeg -i URL -f wav - | vggish-pt stream
@@ -111,7 +111,7 @@ def stream(
         raise SettingsError("--encoding is for raw samples on standard input, not for the microphone")
     if not microphone and os.isatty(0):
         raise SettingsError(
-            "standard input is a terminal; pipe sound into it (ffmpeg -i FILE -f wav - | vggish-pt stream), or use "
+            "standard input is a terminal; pipe audio into it (ffmpeg -i FILE -f wav - | vggish-pt stream), or use "
             "--microphone"
         )
     if classifier is not None:
@@ -181,7 +181,7 @@ class _Stop(Exception):
 
 
 class _Signals:
-    """Handler of SIGINT and SIGTERM: the first signal ends only the wait for sound, a second one ends the process.
+    """Handler of SIGINT and SIGTERM: the first signal ends only the wait for audio, a second one ends the process.
 
     Attributes:
         number: number of the first signal; 0 if there was none.

@@ -42,7 +42,7 @@ class DumpFile(Protocol):
     rows: int
 
     def batches(self, columns: Sequence[str], rows: int) -> Iterator[Any]:
-        """Yield the columns as ``pyarrow.RecordBatch`` of at most so many rows."""
+        """Yield the columns as ``pyarrow.RecordBatch`` of at most ``rows`` rows."""
 
     def mapped(self) -> NDArray[Any] | None:
         """Return the embeddings (n, values), mapped into memory; None if they are compressed or in Parquet."""

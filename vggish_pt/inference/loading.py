@@ -75,7 +75,7 @@ def load_windows(
             end=clip.end,
         ) as audio:
             stream = StreamingLogMel(frontend, settings.hop, settings.pad, device)
-            ready = no_windows()  # kept back until more windows follow, so that a short clip is a single chunk
+            ready = no_windows()  # held until more windows follow, so that a short clip is a single chunk
             for windows in _windows(audio, stream, settings):
                 if len(ready) and len(windows):
                     yield WindowChunk(clip.index, ready)

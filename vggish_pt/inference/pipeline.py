@@ -262,13 +262,13 @@ class _Records:
         self._waiting_bytes = 0
 
     def begin(self, clips: Iterable[Clip]) -> Generator[Clip]:
-        """Number clips as they are started, for loading."""
+        """Yield the clips, numbered in the order in which loading starts."""
         for number, clip in enumerate(clips):
             self._records[number] = _Record(number, clip, self._reduce, self._complete)
             yield clip.at(number)
 
     def full(self) -> bool:
-        """Return True if so many results wait for an earlier one that no further clip should be started."""
+        """Return True if the results that wait for an earlier clip take too much memory to start another clip."""
         return self._waiting_bytes > _MAX_WAITING_BYTES
 
     def results(self, chunks: Generator[WindowChunk]) -> Generator[tuple[Clip, _Result]]:

@@ -1,4 +1,4 @@
-"""Streams: embeddings of sound that arrives in chunks of any size, each window as soon as it is complete.
+"""Streams: embeddings of audio that arrives in chunks of any size, each window as soon as it is complete.
 
 The results equal those of :meth:`vggish_pt.VGGish.embed` for the whole recording. Positions are whole numbers of
 samples, so that times stay exact over days. The state of a stream is small, bounded, and can be saved.
@@ -44,7 +44,7 @@ _Accepted: TypeAlias = "tuple[int | None, list[Waveform]]"
 
 
 class EmbeddingStream:
-    """One stream of sound, made by :meth:`vggish_pt.VGGish.stream`.
+    """One stream of audio, made by :meth:`vggish_pt.VGGish.stream`.
 
     The stream is a context manager: leaving it without :meth:`flush` discards an incomplete window. Use a stream in one
     thread at a time; streams of different threads may share a model.
@@ -270,13 +270,13 @@ def push_many(chunks: Iterable[tuple[EmbeddingStream, Chunk]]) -> list[Embedding
 def _run(work: Sequence[tuple[EmbeddingStream, Iterator[Tensor]]]) -> list[Embeddings]:
     batches: dict[tuple[object, ...], Batch] = {}
     gathered = []
-    for stream, pieces in work:
+    for stream, windows in work:
         settings = stream.settings
         key = (settings.layer, settings.postprocess, settings.batch_size)
         batch = batches.setdefault(key, Batch(stream.model, settings))
         receiver = _Gathered(stream, batch)
         gathered.append(receiver)
-        for examples in pieces:
+        for examples in windows:
             batch.add(receiver, examples)
     for batch in batches.values():
         batch.run_all()

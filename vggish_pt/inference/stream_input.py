@@ -1,4 +1,4 @@
-"""Streams from inputs that deliver sound as it arrives: a file object, such as a pipe, or the microphone."""
+"""Streams from inputs that deliver audio as it arrives: a file object, such as a pipe, or the microphone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vggish_pt.nn.extractor import Extractor
 
 Wait: TypeAlias = "Callable[[Callable[[], Any]], Any]"
-"""Calls a function that blocks until sound arrives, and returns its result; or None to end the stream."""
+"""Calls a function that blocks until audio arrives, and returns its result; or None to end the stream."""
 
 _READ_BYTES = 1 << 16
 
@@ -38,11 +38,11 @@ def stream_file(
     name: str | None = None,
     wait: Wait = _wait,
 ) -> Generator[Embeddings]:
-    """Embed sound from a file object as it arrives. The file object need not be seekable, and is not closed.
+    """Embed audio from a file object as it arrives. The file object need not be seekable, and is not closed.
 
     Args:
         model: the model.
-        file: a WAV, whose header may leave its length open; or raw samples, if ``sample_rate`` is given.
+        file: a WAV, whose header need not give its length; or raw samples, if ``sample_rate`` is given.
         settings: settings of the embedding; None for the defaults.
         sample_rate: hertz, of raw samples; None for a WAV.
         channels: number of interleaved channels of raw samples.
@@ -88,20 +88,20 @@ def stream_microphone(
     channels: int = 1,
     wait: Wait = _wait,
 ) -> Generator[Embeddings]:
-    """Embed sound from the default microphone until the generator is closed.
+    """Embed audio from the default microphone until the generator is closed.
 
     Args:
         model: the model.
         settings: settings of the embedding; None for the defaults.
         sample_rate: hertz; None for the device's own rate.
         channels: number of channels to record.
-        wait: interrupts the stream, see :func:`stream_file`. Sound recorded until then is still embedded.
+        wait: interrupts the stream, see :func:`stream_file`. Audio recorded until then is still embedded.
 
     Yields:
         Windows as soon as they are complete; see :func:`stream_file`.
 
     Raises:
-        AudioError: the microphone cannot be opened, or embedding is slower than the sound.
+        AudioError: the microphone cannot be opened, or embedding is slower than the recording.
         MissingDependencyError: the extra ``mic`` is not installed.
     """
     from vggish_pt.audio.microphone import Microphone

@@ -2,7 +2,7 @@
 
 Source: Niizumi et al., "Composing General Audio Representation by Fusing Multilayer Features of a Pre-trained Model"
 (EUSIPCO 2022, arXiv 2205.08138). Middle layers hold information that the embedding no longer has, such as pitch and
-speaker. Their channels and frequencies are kept apart, and time is pooled.
+speaker. Each of their channels and frequencies is a separate value; only time is pooled.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Parts that know nothing of sound: files written whole, addresses, text, checks, reading ahead in threads."""
+"""Utilities that do not depend on audio: files written whole, addresses, text, checks, reading ahead in threads."""

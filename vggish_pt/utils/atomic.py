@@ -30,7 +30,7 @@ def check_file(path: Path, *, overwrite: bool = False) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[IO[bytes]]:
-    """Open a temporary file, which gets the file's name if the block ends without an error, and is deleted otherwise.
+    """Open a temporary file. It is renamed to ``path`` if the block ends without an error, and deleted if not.
 
     Args:
         path: the file to write; its folder must exist. Links are followed.

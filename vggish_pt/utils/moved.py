@@ -1,4 +1,4 @@
-"""Old addresses of modules that the documentation named before 0.1, kept until 0.2 with a DeprecationWarning."""
+"""Old addresses of modules that the documentation named before 0.1. They work until 0.2, with a DeprecationWarning."""
 
 from __future__ import annotations
 

@@ -16,49 +16,49 @@ from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 Task = TypeVar("Task")
-Piece = TypeVar("Piece")
+Item = TypeVar("Item")
 
-_PIECES_PER_WORKER = 4  # that may wait, unless the caller sets a limit
+_ITEMS_PER_WORKER = 4  # that may wait, unless the caller sets a limit
 _POLL_SECONDS = 0.1
 _MAX_HELD_BYTES = 1 << 25  # of waiting tasks that hold their input in memory (arrays, bytes of files)
 
 
 @dataclass
-class ReadAhead(Generic[Task, Piece]):
+class ReadAhead(Generic[Task, Item]):
     """Limits of reading ahead. Lower limits than the caller takes at a time make the caller wait.
 
     Attributes:
         tasks: number of tasks started beyond one for each worker and one more.
-        pieces: total weight of the pieces that may wait; None for four pieces for each worker.
+        items: total weight of the items that may wait; None for four items for each worker.
         weigh_task: returns the bytes of memory that a waiting task holds.
-        weigh: returns the weight of a piece, in the unit of ``pieces``.
+        weigh: returns the weight of an item, in the unit of ``items``.
     """
 
     tasks: int = 0
-    pieces: int | None = None
+    items: int | None = None
     weigh_task: Callable[[Task], int] = field(default=lambda _: 0)
-    weigh: Callable[[Piece], int] = field(default=lambda _: 1)
+    weigh: Callable[[Item], int] = field(default=lambda _: 1)
 
 
 def prefetch(
     tasks: Iterable[Task],
-    produce: Callable[[Task], Iterator[Piece]],
+    produce: Callable[[Task], Iterator[Item]],
     workers: int,
     *,
     prepare: Callable[[], None] | None = None,
-    ahead: ReadAhead[Task, Piece] | None = None,
-) -> Generator[Piece]:
-    """Yield the pieces of every task, in order.
+    ahead: ReadAhead[Task, Item] | None = None,
+) -> Generator[Item]:
+    """Yield the items of every task, in order.
 
     Args:
         tasks: the tasks; iterated in the caller's thread, only as far ahead as the limits allow.
-        produce: yields the pieces of one task; runs in a worker's thread.
+        produce: yields the items of one task; runs in a worker's thread.
         workers: number of threads; with 0 everything runs in the caller's thread.
         prepare: called once in each worker's thread, before its first task.
         ahead: limits of reading ahead; None for the defaults.
 
     Raises:
-        Exception: an error of ``tasks`` or ``produce``, after the pieces that came before it.
+        Exception: an error of ``tasks`` or ``produce``, after the items that came before it.
     """
     if workers == 0:
         for task in tasks:
@@ -81,36 +81,36 @@ def prefetch(
                     threads.add_error(error)
             if not threads.outputs:
                 return
-            piece = threads.take()
-            if isinstance(piece, _End):
-                if piece.error is not None:
-                    raise piece.error
+            item = threads.take()
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
             else:
-                yield piece
+                yield item
     finally:
         threads.stop()
 
 
 class _End:
-    """End of a task's pieces, with the error that ended the task."""
+    """End of a task's items, with the error that ended the task."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
 @dataclass
-class _Output(Generic[Piece]):
-    """Pieces of a task that wait for the caller, and the bytes that the task itself holds."""
+class _Output(Generic[Item]):
+    """Items of a task that wait for the caller, and the bytes that the task itself holds."""
 
     held: int
-    pieces: deque[Piece | _End] = field(default_factory=deque)
+    items: deque[Item | _End] = field(default_factory=deque)
 
 
-class _Threads(Generic[Task, Piece]):
-    """Threads that put the pieces of each task into the task's output.
+class _Threads(Generic[Task, Item]):
+    """Threads that put the items of each task into the task's output.
 
-    The pieces that wait in all outputs together are bounded. The first output, from which the caller takes, may always
-    have one piece, so that later outputs cannot block it.
+    The items that wait in all outputs together are bounded. The first output, from which the caller takes, may always
+    have one item, so that later outputs cannot block it.
 
     The threads are daemons: unlike the threads of an executor, they do not keep the process alive if the caller drops
     the generator before its end.
@@ -118,25 +118,25 @@ class _Threads(Generic[Task, Piece]):
 
     def __init__(
         self,
-        produce: Callable[[Task], Iterator[Piece]],
+        produce: Callable[[Task], Iterator[Item]],
         workers: int,
         prepare: Callable[[], None] | None,
-        ahead: ReadAhead[Task, Piece],
+        ahead: ReadAhead[Task, Item],
     ) -> None:
-        self.outputs: deque[_Output[Piece]] = deque()
+        self.outputs: deque[_Output[Item]] = deque()
         self._produce = produce
         self._prepare = prepare
         self._workers = workers
-        self._limit = _PIECES_PER_WORKER * workers if ahead.pieces is None else ahead.pieces
+        self._limit = _ITEMS_PER_WORKER * workers if ahead.items is None else ahead.items
         self._weigh = ahead.weigh
-        self._waiting = 0  # weight of the pieces in all outputs
+        self._waiting = 0  # weight of the items in all outputs
         self._held = 0
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
-        self._tasks: SimpleQueue[tuple[Task, _Output[Piece]] | None] = SimpleQueue()
+        self._tasks: SimpleQueue[tuple[Task, _Output[Item]] | None] = SimpleQueue()
         self._stopped = False
 
-    def can_start(self, ahead: ReadAhead[Task, Piece]) -> bool:
+    def can_start(self, ahead: ReadAhead[Task, Item]) -> bool:
         """Return True if the limits allow another task."""
         if len(self.outputs) <= self._workers:
             return True
@@ -144,7 +144,7 @@ class _Threads(Generic[Task, Piece]):
 
     def start(self, task: Task, held: int) -> None:
         """Queue a task, and start a thread if there are fewer than ``workers``."""
-        output: _Output[Piece] = _Output(held)
+        output: _Output[Item] = _Output(held)
         self._held += held
         self.outputs.append(output)
         self._tasks.put((task, output))
@@ -158,20 +158,20 @@ class _Threads(Generic[Task, Piece]):
         """Add an output that ends with an error, for an error of the iterable of tasks."""
         self.outputs.append(_Output(0, deque([_End(error)])))
 
-    def take(self) -> Piece | _End:
-        """Wait for the next piece of the first output, or its end, and return it."""
+    def take(self) -> Item | _End:
+        """Wait for the next item of the first output, or its end, and return it."""
         with self._changed:
             output = self.outputs[0]
-            while not output.pieces:
+            while not output.items:
                 self._changed.wait(_POLL_SECONDS)  # the timeout lets Ctrl-C interrupt the wait on every platform
-            piece = output.pieces.popleft()
-            if isinstance(piece, _End):
+            item = output.items.popleft()
+            if isinstance(item, _End):
                 self.outputs.popleft()
                 self._held -= output.held
             else:
-                self._waiting -= self._weigh(piece)
+                self._waiting -= self._weigh(item)
             self._changed.notify_all()
-        return piece
+        return item
 
     def stop(self) -> None:
         """End the threads and wait for them."""
@@ -190,25 +190,25 @@ class _Threads(Generic[Task, Piece]):
             task, output = queued
             end = _End()
             try:
-                for piece in self._produce(task):
-                    if not self._put(output, piece):
+                for item in self._produce(task):
+                    if not self._put(output, item):
                         break
             except BaseException as error:
                 end = _End(error)
             with self._changed:
-                output.pieces.append(end)
+                output.items.append(end)
                 self._changed.notify_all()
 
-    def _put(self, output: _Output[Piece], piece: Piece) -> bool:
-        """Wait until the limits allow a piece, and add it; return False if the caller has stopped."""
+    def _put(self, output: _Output[Item], item: Item) -> bool:
+        """Wait until the limits allow a item, and add it; return False if the caller has stopped."""
         with self._changed:
             while (
-                not self._stopped and self._waiting >= self._limit and (output is not self.outputs[0] or output.pieces)
+                not self._stopped and self._waiting >= self._limit and (output is not self.outputs[0] or output.items)
             ):
                 self._changed.wait()
             if self._stopped:
                 return False
-            self._waiting += self._weigh(piece)
-            output.pieces.append(piece)
+            self._waiting += self._weigh(item)
+            output.items.append(item)
             self._changed.notify_all()
             return True

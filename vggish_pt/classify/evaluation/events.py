@@ -100,7 +100,7 @@ def find_events(
         multilabel: True allows events of different labels to overlap; False uses only the class with the highest score
             at any time.
         settings: rules for events; None for the defaults.
-        last: end of the sound in seconds, which no event exceeds; None if windows do not exceed it.
+        last: end of the recording in seconds, which no event exceeds; None if windows do not exceed it.
 
     Returns:
         Events by onset, then in the order of the labels.

@@ -120,7 +120,7 @@ def checked(result: Prediction | VGGishError) -> Prediction | VGGishError:
 def prediction_events(
     prediction: Prediction, *, multilabel: bool, settings: EventSettings | None = None
 ) -> list[SoundEvent]:
-    """Return the events of a prediction, none of which exceeds the end of the sound.
+    """Return the events of a prediction, none of which exceeds the end of the recording.
 
     Args:
         prediction: from :meth:`~vggish_pt.classify.VGGishClassifier.predict`.
@@ -139,5 +139,5 @@ def prediction_events(
 
 
 def end_of_sound(prediction: Prediction) -> float | None:
-    """Return the end of the sound in seconds of the file; None if it is not known."""
+    """Return the end of the recording in seconds of the file; None if it is not known."""
     return float(prediction.start[0]) + prediction.duration if prediction.duration else None

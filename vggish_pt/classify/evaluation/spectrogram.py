@@ -1,4 +1,4 @@
-"""Log-mel spectrograms for figures: of sound of any length, with memory for the figure's columns only."""
+"""Log-mel spectrograms for figures. Memory depends on the width of the figure, not on the length of the audio."""
 
 from __future__ import annotations
 

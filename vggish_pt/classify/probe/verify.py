@@ -113,7 +113,7 @@ def _read_check(path: Path, config: dict[str, Any]) -> tuple[NDArray[Any], NDArr
 
 
 def _is_expected(classifier: Any, config: dict[str, Any]) -> bool:
-    """Return True if a pipeline has the steps of :func:`make_classifier` and only sound trees."""
+    """Return True if a pipeline has the steps of :func:`make_classifier` and all its trees are valid."""
     multilabel, dimensions = config["multilabel"], config["dimensions"]
     template = make_classifier(config["classifier"], multilabel=multilabel)
     try:

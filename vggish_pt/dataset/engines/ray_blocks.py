@@ -16,7 +16,7 @@ from vggish_pt.errors import AudioError
 from vggish_pt.utils.text import joined_lines
 
 _MAX_INPUTS = 256  # in a block
-_BLOCK_BYTES = 64 << 20  # approximate size of the sound files of a block
+_BLOCK_BYTES = 64 << 20  # approximate size of the audio files of a block
 _BLOCKS_PER_ACTOR = 8  # at least, so that all actors finish at about the same time
 _DEFAULT_BYTES = 1 << 20  # size of an input whose size is unknown
 _SAMPLES, _SAMPLED_INPUTS = 64, 1024
@@ -62,7 +62,7 @@ def _size(item: Clip) -> int:
 
 
 def packed_blocks(items: Iterable[Clip], size: int) -> Iterator[bytes | Failure]:
-    """Yield the inputs in packed blocks of so many, and a failure for each input that cannot be packed."""
+    """Yield the inputs in packed blocks of ``size`` inputs, and a failure for each input that cannot be packed."""
     iterator = iter(items)
     while block := list(islice(iterator, size)):
         try:

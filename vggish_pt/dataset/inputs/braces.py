@@ -18,10 +18,10 @@ def has_braces(name: str) -> bool:
 
 
 def expand_braces(name: str) -> Iterator[str]:
-    """Return the names that a name with braces stands for: ``{000..012}`` counts, ``{a,b}`` lists.
+    """Expand the braces in a name: ``{000..012}`` counts, ``{a,b}`` lists.
 
     Raises:
-        SettingsError: it stands for more than a million names.
+        SettingsError: it expands to more than a million names.
     """
     choices: list[list[str] | range] = []
     widths: list[int] = []
@@ -40,7 +40,7 @@ def expand_braces(name: str) -> Iterator[str]:
             widths.append(max(len(braces[1]), len(braces[2])) if padded else 0)
         count *= len(choices[-1])
         if count > _MAX_NAMES:
-            raise SettingsError(f"{display_name(name)}: its braces stand for more than {_MAX_NAMES} names")
+            raise SettingsError(f"{display_name(name)}: its braces expand to more than {_MAX_NAMES} names")
 
     def expand(index: int) -> Iterator[str]:
         if index == len(choices):

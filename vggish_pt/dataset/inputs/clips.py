@@ -28,7 +28,7 @@ class Clips:
     Attributes:
         failures: each name that leads to no input, with the error that gives the reason.
         skipped: number of files that a search found and left out, because their endings are not those of audio.
-        duplicates: number of inputs that were named again; each input is kept once.
+        duplicates: number of inputs that were named again and dropped.
         columns: names and types of the columns that clips carry, a ``pyarrow.Schema``.
         segments: True if clips may be parts of files.
     """

@@ -31,7 +31,7 @@ class Inputs:
         files: paths, in the order of the names; within a folder or pattern sorted by name.
         failures: each name that leads to no file, with the error that gives the reason.
         skipped: number of files that the search left out, because their endings are not those of audio.
-        duplicates: number of files that were found again; each file is kept once.
+        duplicates: number of files that were found again and dropped.
     """
 
     files: list[str] = field(default_factory=list)
@@ -41,10 +41,10 @@ class Inputs:
 
 
 def find_inputs(named: Iterable[str]) -> Inputs:
-    """Find the audio files that names, folders and glob patterns stand for.
+    """Expand names, folders and glob patterns to audio files.
 
     Folders are searched to any depth, and links to folders are followed; hidden files and folders are left out. A
-    pattern stands for its matches, as if a shell had expanded it, and matching folders are searched, unless the pattern
+    pattern expands to its matches, as in a shell, and matching folders are searched, unless the pattern
     contains ``**``. If a pattern does not end in a literal ending (``*.xyz``), only files with endings of audio are
     used.
 
@@ -161,7 +161,7 @@ class Search:
 class Spelling:
     """Identity of files whose paths are spelled differently (``a.wav``, ``./a.wav``).
 
-    Links to folders are resolved. Links to files are not: their names may stand for labels.
+    Links to folders are resolved. Links to files are not: their names may be labels.
     """
 
     def __init__(self) -> None:
@@ -180,7 +180,7 @@ def _visible(names: Iterable[str]) -> Iterator[str]:
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Return True if a path matches a pattern, part by part; ``**`` stands for any number of parts."""
+    """Return True if a path matches a pattern, part by part; ``**`` matches any number of parts."""
     if not pattern:
         return not parts
     if pattern[0] == "**":

@@ -1,4 +1,4 @@
-"""Find the inputs that names stand for: files, folders, patterns, lists, manifests, shards and addresses."""
+"""Expand names to inputs: files, folders, patterns, lists, manifests, shards and addresses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vggish_pt.utils.text import display_name
 
 
 def find_clips(named: Iterable[str], *, stdin: BinaryIO | None = None) -> Clips:
-    """Find the inputs that names stand for.
+    """Expand names to inputs.
 
     A name is one of:
 
@@ -42,8 +42,8 @@ def find_clips(named: Iterable[str], *, stdin: BinaryIO | None = None) -> Clips:
       ``file.parquet::name`` if each row has a name of its own, else ``file.parquet::0`` and so on. Other columns are
       carried, with the prefix ``source_`` if outputs have a column of that name.
 
-    ``shard-{0000..0009}.tar`` and ``{a,b}.wav`` stand for several names. A file or address that exists under the very
-    name is never taken for a pattern. Inputs that are named again with the same part and columns are kept once.
+    ``shard-{0000..0009}.tar`` and ``{a,b}.wav`` expand to several names. If a file or address with exactly the given
+    name exists, the name is not a pattern. Inputs that are named again with the same part and columns are dropped.
 
     Args:
         named: the names.

@@ -212,7 +212,7 @@ def audio_column(schema: pa.Schema, name: str) -> str | None:
 
 
 def _declared_audio(metadata: dict[bytes, bytes] | None) -> set[str]:
-    """Return the columns that ``datasets`` declares as audio; pictures are stored in the same structs."""
+    """Return the columns that ``datasets`` declares as audio; images are stored in the same structs."""
     try:
         features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         return {name for name, feature in features.items() if feature.get("_type") == "Audio"}

@@ -100,7 +100,7 @@ def throughput(progress: Sequence[tuple[float, float]], sessions: Sequence[float
     """Draw the throughput of a run over time.
 
     Args:
-        progress: samples of elapsed seconds and embedded seconds of sound.
+        progress: samples of elapsed seconds and embedded seconds of audio.
         sessions: elapsed seconds at the start of each session but the first.
 
     Returns:

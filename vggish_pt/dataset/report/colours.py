@@ -27,14 +27,14 @@ def colourings(paths: Sequence[str], columns: dict[str, list[Any]], seconds: Seq
 
     Returns:
         JSON objects. For classes: ``name``, ``classes`` (the most frequent first), ``counts``, ``codes`` (the index of
-        each file's class) and ``others`` (True if the last class stands for several). For numbers: ``name``,
+        each file's class) and ``others`` (True if the last class combines several). For numbers: ``name``,
         ``values``, ``low`` and ``high``.
     """
     by_column = [way for name, values in columns.items() if (way := _coloured(name, values)) is not None]
     labels = [way for way in by_column if way["name"].lower() in _LABELS]
     found = labels + [_classes(name, folders) for name, folders in _folders(paths)]
     found += [way for way in by_column if way not in labels]
-    if (way := _numbers("seconds of sound", list(seconds))) is not None:
+    if (way := _numbers("seconds of audio", list(seconds))) is not None:
         found.append(way)
     return found or [_classes("nothing", ["files"] * len(paths))]
 

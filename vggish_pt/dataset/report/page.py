@@ -1,4 +1,4 @@
-"""HTML page of a report: one file with its style and script, which may load nothing but sounds."""
+"""HTML page of a report: one file with its style and script, which may load nothing but audio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses of sounds, as seen from a report's page."""
+"""Addresses of audio files, as seen from a report's page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Playable:
     sounds: Path
 
     def url(self, name: str) -> str | int:
-        """Return the address of a file's sound for the page, or the reason why there is none.
+        """Return the address of a file for the page, or the reason why the page cannot play it.
 
         A relative path gives an address relative to the page, so that both can be moved or served together.
         """

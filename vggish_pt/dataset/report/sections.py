@@ -51,7 +51,7 @@ def span(seconds: float) -> str:
 
 
 def truncated(text: str, letters: int = 300) -> str:
-    """Return at most so many letters of a text."""
+    """Shorten a text to at most ``letters`` characters."""
     return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
@@ -101,7 +101,7 @@ def cards(facts: Facts) -> dict[str, str]:
     values = {
         "file" if facts.files == 1 else "files": f"{facts.files:,}",
         "window" if facts.windows == 1 else "windows": f"{facts.windows:,}",
-        "of sound": span(facts.seconds),
+        "of audio": span(facts.seconds),
         "failed": f"{failed(facts):,}",
     }
     if elapsed := number(_mapping(facts.run.get("timing")).get("elapsed")):

@@ -1,9 +1,9 @@
-"""Entry point for ``torch.hub.load``, with the arguments and numbers of torchvggish's.
+"""Entry point of ``torch.hub.load``, with the interface and the numbers of torchvggish's.
 
 >>> model = torch.hub.load("OWNER/vggish_pt", "vggish")         # doctest: +SKIP
 >>> model("dog.wav")                                            # doctest: +SKIP
 
-The package, ``pip install vggish_pt``, has more features; see README.md.
+The package itself has more functions; see README.md.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ dependencies = [
 def vggish(
     pretrained: bool = True, preprocess: bool = True, postprocess: bool = True, progress: bool = True, **options: Any
 ) -> VGGish:
-    """Return VGGish with torchvggish's interface: it maps a path or array to whitened 8-bit values (as float32).
+    """Load VGGish with torchvggish's interface: path or array in, whitened 8-bit values (as float32) out.
 
     Args:
-        pretrained: whether to load Google's weights; they are downloaded on first use.
-        preprocess: whether the input is audio; False for log-mel examples (n, 1, 96, 64).
-        postprocess: whether to whiten and quantise; False for the embeddings after a ReLU.
-        progress: whether to show the progress of a download.
+        pretrained: True loads Google's weights, which are downloaded on first use.
+        preprocess: True if inputs are audio; False if they are log-mel examples (n, 1, 96, 64).
+        postprocess: False for embeddings after a ReLU, neither whitened nor quantised.
+        progress: True shows the progress of a download.
         options: ``device``, ``weights`` and ``pca`` of :class:`vggish_pt.compat.VGGish`.
     """
     from vggish_pt.compat import VGGish

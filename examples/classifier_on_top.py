@@ -1,4 +1,4 @@
-"""A scikit-learn classifier on frozen embeddings: tones against noise, made on the spot.
+"""A scikit-learn classifier on frozen embeddings, for synthesised tones and noise.
 
 python examples/classifier_on_top.py
 """

@@ -1,4 +1,4 @@
-"""VGGish as a plain nn.Module in one's own training loop: the whole network is trained, front end and all.
+"""VGGish as a plain nn.Module in your own training loop: the whole network is trained.
 
 python examples/fine_tune.py
 """

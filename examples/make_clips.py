@@ -1,4 +1,4 @@
-"""Makes the clips in examples/clips: four synthesised sounds, and speech where espeak-ng is installed.
+"""Make the clips in examples/clips: four synthesised sounds, and speech if espeak-ng is installed.
 
     python examples/make_clips.py [FOLDER]
 
@@ -15,7 +15,7 @@ import soundfile as sf
 
 
 def bell(rate: int = 44_100, seconds: float = 3.0) -> np.ndarray:
-    """A struck bell: inharmonic partials, the higher the faster they die away."""
+    """Return a struck bell: inharmonic partials; higher ones decay faster."""
     t = np.arange(round(rate * seconds)) / rate
     partials = [(440, 1.0, 1.2), (880, 0.6, 0.9), (1_056, 0.5, 0.8), (1_324, 0.4, 0.6), (2_390, 0.25, 0.3)]
     sound = sum(level * np.exp(-t / decay) * np.sin(2 * np.pi * f * t) for f, level, decay in partials)
@@ -23,7 +23,7 @@ def bell(rate: int = 44_100, seconds: float = 3.0) -> np.ndarray:
 
 
 def rain(rng: np.random.Generator, rate: int = 48_000, seconds: float = 4.0) -> np.ndarray:
-    """Rain in stereo: soft noise and a few thousand drops."""
+    """Return rain in stereo: soft noise and a few thousand drops."""
     count = round(rate * seconds)
     sound = 0.01 * rng.standard_normal((count, 2))
     drop = np.exp(-np.arange(400) / 60)
@@ -35,7 +35,7 @@ def rain(rng: np.random.Generator, rate: int = 48_000, seconds: float = 4.0) -> 
 
 
 def engine(rng: np.random.Generator, rate: int = 22_050, seconds: float = 5.0) -> np.ndarray:
-    """An engine that speeds up: harmonics of its firing rate, and rattle."""
+    """Return an engine that speeds up: harmonics of its firing rate, and noise."""
     t = np.arange(round(rate * seconds)) / rate
     phase = 2 * np.pi * np.cumsum(30 + 8 * t) / rate
     sound = sum(np.sin(k * phase + rng.uniform(0, 6)) / k for k in range(1, 25))
@@ -43,7 +43,7 @@ def engine(rng: np.random.Generator, rate: int = 22_050, seconds: float = 5.0) -
 
 
 def chirps(rate: int = 16_000, seconds: float = 2.5) -> np.ndarray:
-    """A bird-like row of rising chirps."""
+    """Return rising chirps, like a bird's."""
     t = np.arange(round(rate * seconds)) / rate
     within = t % 0.25
     return 0.3 * np.sin(2 * np.pi * (2_500 * within + 6_000 * within**2)) * np.exp(-((within - 0.08) ** 2) / 0.001)

@@ -1,4 +1,4 @@
-"""VGGishClassifier as a plain nn.Module in one's own training loop.
+"""VGGishClassifier as a plain nn.Module in your own training loop.
 
 python examples/own_training_loop.py
 """
@@ -9,7 +9,7 @@ from torch import nn
 from vggish_pt import VGGish
 from vggish_pt.classify import HeadConfig, VGGishClassifier, keep_freed_memory
 
-keep_freed_memory()  # on a CPU, steps are faster when memory is used again
+keep_freed_memory()  # on a CPU, steps are faster if freed memory is reused
 torch.manual_seed(0)
 time = torch.arange(32_000) / 16_000
 frequency = torch.empty(24, 1).uniform_(200, 4_000)

@@ -1,4 +1,4 @@
-"""A picture of a clip: waveform, log-mel spectrogram, and under each window its embedding.
+"""A figure of a clip: waveform, log-mel spectrogram, and the embedding of each window.
 
     python examples/plot_clip.py CLIP PICTURE.png [WEIGHTS]
 

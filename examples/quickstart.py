@@ -1,4 +1,4 @@
-"""One clip → embeddings, with the small model that ships with the package.
+"""Embeddings of one clip, with the small model that is included in the package.
 
 python examples/quickstart.py
 """

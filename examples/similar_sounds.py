@@ -1,4 +1,4 @@
-"""Which clips sound alike: embed a folder at once, average each clip's windows, compare.
+"""Similarity of clips: embed a folder, average each clip's windows, compare.
 
 python examples/similar_sounds.py
 """

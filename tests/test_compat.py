@@ -126,7 +126,7 @@ def test_random_weights():
 def test_without_pca_parameters(files):
     with pytest.raises(WeightsError, match="pass pca="):
         compat.vggish(weights=files / "vggish.pth")
-    with pytest.raises(SettingsError, match="pca goes with a checkpoint file"):
+    with pytest.raises(SettingsError, match="pca is for checkpoint files; named weights and model folders contain"):
         compat.vggish(weights="audioset", pca=files / "pca.pth")
 
 

@@ -62,7 +62,7 @@ def test_another_model_has_another_revision(encoder, small_folder, tmp_path):
 
 
 def test_errors(encoder, small_folder, clips):
-    with pytest.raises(SettingsError, match="this task gives text"):
+    with pytest.raises(SettingsError, match="this task has text"):
         encoder.encode([{"text": ["hello"]}])
     with pytest.raises(AudioError, match="nan"):
         encoder.encode([{"audio": [{"array": np.full(20_000, np.nan), "sampling_rate": 16_000}]}])

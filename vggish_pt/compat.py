@@ -1,15 +1,14 @@
-"""The calls of torchvggish, with the numbers of torchvggish.
+"""torchvggish's interface, with torchvggish's numbers.
 
-A project that was written for it changes one import::
+A project that uses torchvggish changes one import::
 
     from vggish_pt.compat import vggish, vggish_input     # was: from torchvggish import vggish, vggish_input
     from vggish_pt.compat import VGGish                   # was: torch.hub.load("harritaylor/torchvggish", "vggish")
 
-Everything is as there: a ReLU after the last layer, whitening in float32, 8-bit values that are rounded and kept as
+The behaviour is the same: a ReLU after the last layer, whitening in float32, 8-bit values that are rounded and kept as
 float32, one window squeezed to (128,), resampy, no window for a clip below 0.975 s, ``features`` and ``embeddings`` as
-``nn.Sequential`` under the same names, gradients. What is not carried over are faults: WAV files of floating point are
-read at their level (not as near silence), weights are verified, and nothing is unpickled. New work is better served by
-:class:`vggish_pt.VGGish`.
+``nn.Sequential`` under the same names, gradients. Faults are not copied: floating-point WAV files are read at their
+level, not as near silence; weights are verified; nothing is unpickled. Use :class:`vggish_pt.VGGish` in new projects.
 
 Source: torchvggish 0.2 on PyPI (``vggish``, ``vggish_input``) and its repository's ``hubconf.py`` (``VGGish``).
 """
@@ -41,26 +40,27 @@ __all__ = ["VGG", "Postprocessor", "VGGish", "vggish", "vggish_input", "waveform
 
 Weights = str | os.PathLike[str]
 
-# Windows per pass through the convolutions where no gradients are wanted. The numbers are those of one pass.
-_BLOCK = 16
+_BLOCK = 16  # windows per pass through the convolutions without gradients; it does not change the numbers
+
+# Input: the functions of torchvggish's module vggish_input.
 
 
 def waveform_to_examples(
     data: NDArray[Any], sample_rate: float | None, return_tensor: bool = True
 ) -> Tensor | NDArray[np.float32]:
-    """Waveform → log-mel examples, as ``vggish_input.waveform_to_examples``.
+    """Compute log-mel examples of a waveform, as ``vggish_input.waveform_to_examples``.
 
     Args:
         data: (T,) or (T, channels), in [-1, 1].
-        sample_rate: hertz. Other rates than 16 kHz are resampled with resampy.
+        sample_rate: in hertz. Rates other than 16 kHz are resampled with resampy.
         return_tensor: False for an array without the channel axis.
 
     Returns:
         (n, 1, 96, 64) float32 tensor, or (n, 96, 64) float32 array. n is 0 below 0.975 s.
 
     Raises:
-        SettingsError: data of another shape, or no sample rate.
-        MissingDependencyError: resampy is needed and not installed.
+        SettingsError: data of another shape, or no valid sample rate.
+        MissingDependencyError: resampy is needed but not installed.
     """
     samples = np.asarray(data, dtype=np.float64)
     if samples.ndim not in (1, 2):
@@ -76,7 +76,7 @@ def waveform_to_examples(
 
 
 def wavfile_to_examples(wav_file: Any, return_tensor: bool = True) -> Tensor | NDArray[np.float32]:
-    """Audio file → log-mel examples, as ``vggish_input.wavfile_to_examples``.
+    """Compute log-mel examples of an audio file, as ``vggish_input.wavfile_to_examples``.
 
     Args:
         wav_file: a path or binary file object.
@@ -86,23 +86,42 @@ def wavfile_to_examples(wav_file: Any, return_tensor: bool = True) -> Tensor | N
         As :func:`waveform_to_examples`.
 
     Raises:
-        AudioError: a file that is missing, empty or damaged.
+        AudioError: the file is missing, empty or damaged.
     """
     samples, sample_rate = _read_int16(wav_file)
     return waveform_to_examples(samples, sample_rate, return_tensor)
 
 
+def _read_int16(file: Any) -> tuple[NDArray[np.float64], int]:
+    """Return 16-bit samples as torchvggish reads them, (T,) or (T, channels), and their rate."""
+    import soundfile
+
+    start = file.tell() if hasattr(file, "tell") else None
+    # The package's own reader takes files that libsndfile cannot read, which it names in its errors, and files of
+    # floating-point samples, which become silence in 16 bits.
+    with contextlib.suppress(soundfile.SoundFileError, OSError, TypeError), soundfile.SoundFile(file) as opened:
+        if opened.subtype not in ("FLOAT", "DOUBLE") and opened.frames:
+            return opened.read(dtype="int16") / 32768.0, opened.samplerate
+    if start is not None:
+        file.seek(start)
+    with open_audio(file) as audio:
+        return np.concatenate(list(audio.blocks())), audio.sample_rate
+
+
 vggish_input = SimpleNamespace(waveform_to_examples=waveform_to_examples, wavfile_to_examples=wavfile_to_examples)
-"""Stands for torchvggish's module of that name."""
+"""Replaces torchvggish's module of that name."""
+
+
+# Network: the classes of torchvggish's modules vggish and hubconf.
 
 
 class Postprocessor(nn.Module):
-    """Embeddings → whitened 8-bit values as torchvggish has them: in float32, rounded, squeezed.
+    """PCA whitening and 8-bit quantisation as in torchvggish: in float32, rounded, squeezed.
 
     Args:
         eigen_vectors: (128, 128).
         means: (128,).
-        in_state_dict: whether they are part of the state dict: of the hub's model they are, of PyPI's not.
+        in_state_dict: True adds both to the state dict, as in the hub's model; False, as in the model from PyPI.
     """
 
     pca_eigen_vectors: Tensor
@@ -114,7 +133,7 @@ class Postprocessor(nn.Module):
         self.register_buffer("pca_means", means.float().reshape(-1, 1), persistent=in_state_dict)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Postprocesses.
+        """Whiten and quantise embeddings.
 
         Args:
             embeddings: (n, 128).
@@ -131,17 +150,17 @@ class Postprocessor(nn.Module):
 
 
 class VGG(nn.Module):
-    """The network under torchvggish's names.
+    """VGGish network with torchvggish's attribute names.
 
     Args:
-        network: its layers are used, not copied.
-        postprocessor: None leaves it out.
+        network: network whose layers are used, not copied.
+        postprocessor: the postprocessor; None for none.
 
     Attributes:
         features: convolutions, ReLUs and pools.
-        embeddings: fully connected layers, each with a ReLU; the last one, too.
+        embeddings: fully connected layers, each followed by a ReLU.
         pproc: the postprocessor, if there is one.
-        postprocess: whether it is used.
+        postprocess: True applies the postprocessor.
     """
 
     def __init__(self, network: Network, postprocessor: Postprocessor | None) -> None:
@@ -162,13 +181,13 @@ class VGG(nn.Module):
             self.pproc = postprocessor
 
     def forward(self, x: Tensor) -> Tensor:
-        """Log-mel examples → embeddings.
+        """Compute embeddings of log-mel examples.
 
         Args:
             x: (n, 1, 96, 64) float32.
 
         Returns:
-            (n, 128) float32; postprocessed, see :class:`Postprocessor`.
+            (n, 128) float32; with a postprocessor, its output.
         """
         if torch.is_grad_enabled() or len(x) <= _BLOCK:
             x = self.features(x)
@@ -181,38 +200,38 @@ class VGG(nn.Module):
 def vggish(
     postprocess: bool = True, *, weights: Weights = "audioset", pca: str | os.PathLike[str] | None = None
 ) -> VGG:
-    """The model of torchvggish 0.2 from PyPI: log-mel examples → embeddings.
+    """Load the model of torchvggish 0.2 from PyPI, from log-mel examples to embeddings.
 
     Args:
-        postprocess: whether to whiten and quantise.
-        weights: a name, model folder or Hub repository; or a checkpoint file, torchvggish's ``.pth`` among them.
+        postprocess: True whitens and quantises.
+        weights: a name, a model folder, a Hub repository, or a checkpoint file such as torchvggish's ``.pth``.
         pca: file with the PCA parameters, for a checkpoint file without them.
 
     Returns:
-        The model, in training mode as there (which makes no difference).
+        The model, in training mode as in torchvggish; the network has no layer on which the mode has an effect.
 
     Raises:
-        WeightsError: no such weights, or no PCA parameters.
+        WeightsError: there are no such weights, or no PCA parameters.
     """
     network, postprocessor = _load(weights, pca, postprocess, in_state_dict=False)
     return VGG(network, postprocessor)
 
 
 class VGGish(VGG):
-    """The model of torchvggish's ``hubconf.py``: file or array → embeddings.
+    """Model of torchvggish's ``hubconf.py``, from a file or array to embeddings.
 
     Args:
-        device: where to compute; None for CUDA where there is one, else the CPU.
-        pretrained: False for random weights, and zeros as PCA parameters.
-        preprocess: whether the input is audio; False for log-mel examples.
-        postprocess: whether to whiten and quantise.
-        progress: whether to show the progress of a download.
-        weights: as in :func:`vggish`.
-        pca: as in :func:`vggish`.
+        device: device to compute on; None for CUDA if available, else the CPU.
+        pretrained: False for random weights, with zeros as PCA parameters.
+        preprocess: True if inputs are audio; False if they are log-mel examples.
+        postprocess: True whitens and quantises.
+        progress: True shows the progress of a download.
+        weights: see :func:`vggish`.
+        pca: see :func:`vggish`.
 
     Attributes:
-        preprocess: as given; may be changed, and so may ``postprocess``.
-        device: where inputs are moved.
+        preprocess: as given. It may be changed, like ``postprocess``.
+        device: device that inputs are moved to.
     """
 
     def __init__(
@@ -237,10 +256,10 @@ class VGGish(VGG):
         self.to(self.device)
 
     def forward(self, x: Any, fs: float | None = None) -> Tensor:
-        """Audio → embeddings.
+        """Compute embeddings of audio.
 
         Args:
-            x: path of an audio file, or an array (T,) or (T, channels) with ``fs``; without ``preprocess``, log-mel
+            x: path of an audio file; an array (T,) or (T, channels), with ``fs``; or, without ``preprocess``, log-mel
                 examples (n, 1, 96, 64).
             fs: sample rate of an array, in hertz.
 
@@ -248,8 +267,8 @@ class VGGish(VGG):
             As :meth:`VGG.forward`.
 
         Raises:
-            AudioError: a file that is missing, empty or damaged.
-            SettingsError: neither path nor array, or an array without its rate.
+            AudioError: the file is missing, empty or damaged.
+            SettingsError: ``x`` is neither a path nor an array, or ``fs`` is missing.
         """
         if self.preprocess:
             x = self._preprocess(x, fs)
@@ -274,13 +293,15 @@ def _load(
     known = isinstance(weights, str) and weights in registry.entries()
     if known or not Path(weights).is_file():
         if pca is not None:
-            raise SettingsError("pca goes with a checkpoint file; named weights and model folders bring their own")
+            raise SettingsError(
+                "pca is for checkpoint files; named weights and model folders contain their PCA parameters"
+            )
         found = registry.resolve(weights, progress=None if progress else False)
         model = _VGGish.from_pretrained(found, final_relu=True)
     else:
         from vggish_pt.pretrained.convert import convert
 
-        # The model maps the file that it came from, so an open one may outlive the folder on some systems.
+        # The model maps its file into memory, and some systems cannot delete a mapped file.
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             convert(weights, Path(folder) / "model", pca=pca, final_relu=True)
             model = _VGGish.from_pretrained(Path(folder) / "model")
@@ -290,19 +311,3 @@ def _load(
     if eigen_vectors is None or means is None:
         raise WeightsError(f"{weights}: no PCA parameters; pass pca=FILE (vggish_pca_params), or postprocess=False")
     return model.network, Postprocessor(eigen_vectors, means, in_state_dict=in_state_dict)
-
-
-def _read_int16(file: Any) -> tuple[NDArray[np.float64], int]:
-    """Samples in 16 bits as torchvggish has them, (T,) or (T, channels), and their rate."""
-    import soundfile
-
-    start = file.tell() if hasattr(file, "tell") else None
-    # What is no file for libsndfile, or holds floating point, which 16 bits would silence, is left to our own reader;
-    # it also knows what to say about damage.
-    with contextlib.suppress(soundfile.SoundFileError, OSError, TypeError), soundfile.SoundFile(file) as opened:
-        if opened.subtype not in ("FLOAT", "DOUBLE") and opened.frames:
-            return opened.read(dtype="int16") / 32768.0, opened.samplerate
-    if start is not None:
-        file.seek(start)
-    with open_audio(file) as audio:
-        return np.concatenate(list(audio.blocks())), audio.sample_rate

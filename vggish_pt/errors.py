@@ -1,13 +1,13 @@
-"""Every error that this package raises on purpose.
+"""Errors and warnings of this package.
 
-Each message is one line that says what was wrong, with which input, and what to do about it.
+Each message is one line: what is wrong, with which input, and what to do.
 """
 
 from __future__ import annotations
 
 
 class VGGishError(Exception):
-    """Base class of all errors raised on purpose by ``vggish_pt``."""
+    """Base class of all errors of ``vggish_pt``."""
 
 
 class AudioError(VGGishError):
@@ -23,39 +23,39 @@ class AudioError(VGGishError):
 
 
 class WeightsError(VGGishError):
-    """Weights that cannot be had, or that do not match what is expected of them."""
+    """Weights that are not available, or do not match their digest or configuration."""
 
 
 class CheckpointError(WeightsError):
-    """A checkpoint or model file that is damaged, hostile, incomplete or of an unknown format."""
+    """A checkpoint or model file that is damaged, malicious, incomplete or of an unknown format."""
 
 
 class DownloadError(WeightsError):
-    """A download that failed from every address, or whose bytes are not the promised ones."""
+    """A download that failed from every address, or whose digest is wrong."""
 
 
 class SettingsError(VGGishError, ValueError):
-    """A setting or argument outside what it may be."""
+    """A setting or argument that is not valid."""
 
 
 class OutputError(VGGishError, OSError):
-    """An output that cannot be written, or that exists already."""
+    """An output that cannot be written or read, or that exists already."""
 
 
 class WorkerError(VGGishError):
-    """Worker processes that cannot be started, or that failed for a reason that is no input's."""
+    """Worker processes that cannot be started, or that failed for a reason other than an input."""
 
 
 class TrainingError(VGGishError):
-    """Training that cannot begin or go on with this data, such as a loss that is not finite."""
+    """Training that cannot start or continue, for example because the loss is not finite."""
 
 
 class MissingDependencyError(VGGishError, ImportError):
-    """An optional library that is not installed, or is installed but cannot be loaded."""
+    """An optional library that is not installed, or cannot be imported."""
 
 
 class AudioWarning(UserWarning):
-    """Audio that can be used but is probably not what the caller meant."""
+    """Audio that can be used but is probably not as intended."""
 
 
 class OutputWarning(UserWarning):

@@ -4,8 +4,8 @@
 >>> from vggish_pt.mteb import VGGishEncoder
 >>> mteb.evaluate(VGGishEncoder(), mteb.get_tasks(["ESC50"]))       # doctest: +SKIP
 
-mteb has a VGGish of its own, "google/vggish", which goes through torch_vggish_yamnet; docs/migration.md says how it
-differs. Written for mteb 2.26.
+mteb contains another VGGish, "google/vggish", from torch_vggish_yamnet; docs/migration.md lists the differences.
+Written for mteb 2.26.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ _LICENSES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "CC-BY-4.0": "cc-by-4.0",
 
 
 class VGGishEncoder(AbsEncoder):  # type: ignore[misc]
-    """An encoder as mteb's audio tasks call it: a vector for each clip.
+    """Encoder for mteb's audio tasks: one vector for each clip.
 
     Args:
         model_name: "audioset", "synthetic", a model folder, or a Hub repository "user/name".
         revision: branch, tag or commit of a Hub repository.
-        device: "cpu", "cuda", "cuda:N", "mps" or "auto"; None for the last.
-        pooling: how windows become a vector: "mean", "max" or "mean+std".
+        device: "cpu", "cuda", "cuda:N", "mps" or "auto"; None for "auto".
+        pooling: pooling of a clip's windows to one vector: "mean", "max" or "mean+std".
         settings: ``hop``, ``pad``, ``layer``, ``postprocess``, ``resampler`` and ``batch_size`` of
-            :meth:`vggish_pt.VGGish.embed`. Those that are not the default are part of the model's name in mteb's
-            results, so that results of different settings are kept apart.
+            :meth:`vggish_pt.VGGish.embed`. Settings that differ from the default are part of the model's name in
+            mteb's results, so that results of different settings are not mixed.
 
     Attributes:
-        mteb_model_meta: what mteb records. Its revision is the digest of the weights.
+        mteb_model_meta: the model's metadata for mteb. Its revision is the digest of the weights.
 
     Raises:
-        WeightsError: no such weights.
-        SettingsError: a setting outside what it may be.
+        WeightsError: there are no such weights.
+        SettingsError: a setting is not valid.
     """
 
     def __init__(
@@ -80,23 +80,23 @@ class VGGishEncoder(AbsEncoder):  # type: ignore[misc]
         self.mteb_model_meta = _meta(folder, self.model, size, changed)
 
     def encode(self, inputs: Iterable[dict[str, Any]], **kwargs: Any) -> NDArray[np.float32]:  # noqa: ARG002
-        """Clips → vectors.
+        """Compute a vector for each clip.
 
         Args:
             inputs: batches whose "audio" is a list of items with "array" (T,) or (channels, T) and "sampling_rate".
-            kwargs: what else mteb passes: the task, the split and the like. Not used.
+            kwargs: further arguments of mteb, such as the task and the split. Not used.
 
         Returns:
             (clips, d) float32.
 
         Raises:
-            SettingsError: inputs without audio.
-            AudioError: audio that is empty or non-finite.
+            SettingsError: the inputs have no audio.
+            AudioError: audio is empty or non-finite.
         """
         rows = []
         for batch in inputs:
             if "audio" not in batch:
-                raise SettingsError(f"VGGish embeds audio, and this task gives {', '.join(batch) or 'nothing'}")
+                raise SettingsError(f"VGGish embeds audio, but this task has {', '.join(batch) or 'nothing'}")
             rows += self._embed(batch["audio"])
         return np.stack(rows) if rows else np.zeros((0, self.mteb_model_meta.embed_dim), np.float32)
 

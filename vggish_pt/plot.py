@@ -1,4 +1,4 @@
-"""A picture of a clip: waveform, log-mel spectrogram, embeddings over time, and what a layer makes of it."""
+"""Figure of a clip: waveform, log-mel spectrogram, embeddings over time, and the output of a layer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_SECONDS", "plot_clip", "save"]
 
 MAX_SECONDS = 600.0
-"""Longer clips would be a smear, and need much memory: plot a part."""
+"""Longest clip that is drawn: longer ones are unreadable and need much memory."""
 
 _WAVEFORM_COLUMNS = 2000
 
@@ -39,23 +39,23 @@ def plot_clip(
     hop: float = c.DEFAULT_HOP_SECONDS,
     title: str | None = None,
 ) -> Figure:
-    """Draws a clip, for notebooks or for :func:`save`.
+    """Draw a clip, for a notebook or for :func:`save`.
 
     Args:
         model: the model.
         source: a path, bytes, file object, array or tensor, as for ``embed``; at most 600 s.
-        sample_rate: hertz, for arrays and tensors.
+        sample_rate: sample rate of an array or tensor, in hertz.
         layer: also draw this layer, "conv1" to "conv4", "fc1", "fc2" or a fusion; None for none.
-        hop: seconds from window to window.
-        title: above all; None for the source's name.
+        hop: seconds from the start of one window to the next.
+        title: title of the figure; None for the name of the source.
 
     Returns:
-        A matplotlib figure that no window shows: waveform, log-mel, embedding and, where asked for, the layer. Of a
-        convolutional layer, the mean over channels is drawn, time to the right and frequency upwards.
+        A matplotlib figure that is not shown in a window: waveform, log-mel, embedding and, if asked for, the layer. A
+        convolutional layer is drawn as its mean over channels, time to the right and frequency upwards.
 
     Raises:
-        AudioError: audio that is missing, damaged or too long.
-        SettingsError: no such layer.
+        AudioError: audio is missing, damaged or too long.
+        SettingsError: there is no such layer.
         MissingDependencyError: matplotlib is not installed.
     """
     if layer is not None:
@@ -64,7 +64,7 @@ def plot_clip(
     waveform = load_waveform(source, sample_rate)
     seconds = len(waveform) / c.SAMPLE_RATE
     if seconds > MAX_SECONDS:
-        raise AudioError(f"{seconds:.0f} s are too long for a picture (at most {MAX_SECONDS:.0f}); cut out a part")
+        raise AudioError(f"{seconds:.0f} s are too long for a figure (at most {MAX_SECONDS:.0f}); cut out a segment")
     result = model.embed(waveform, c.SAMPLE_RATE, hop=hop)
     figure: Figure = figures.Figure(figsize=(9, 6 if layer is None else 8), layout="constrained")
     axes = figure.subplots(3 if layer is None else 4, 1, sharex=True)
@@ -84,7 +84,7 @@ def plot_clip(
 
 
 def _draw_waveform(axis: Axes, waveform: Any, seconds: float) -> None:
-    # Extremes of each column, so that no peak is lost between the pixels.
+    # Minimum and maximum of each column, so that every peak is drawn.
     columns = np.array_split(waveform, min(len(waveform), _WAVEFORM_COLUMNS))
     times = np.linspace(0, seconds, len(columns))
     axis.fill_between(times, [p.min() for p in columns], [p.max() for p in columns], linewidth=0.4)

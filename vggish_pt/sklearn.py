@@ -1,4 +1,4 @@
-"""VGGish as a scikit-learn transformer: audio files or waveforms → a row of features for each clip.
+"""VGGish as a scikit-learn transformer: one row of features for each audio file or waveform.
 
 >>> from sklearn.linear_model import LogisticRegression
 >>> from sklearn.pipeline import make_pipeline
@@ -41,41 +41,39 @@ _PCM = ("int8", "int16", "int32", "uint8")
 
 
 class VGGishTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Clips → features. Nothing is learned, so ``transform`` works without ``fit``.
+    """Transformer from clips to features. Nothing is learned, so ``transform`` works without ``fit``.
 
     X is one of:
 
     - paths of audio files: a list, an array, a pandas Series, or a table of one column;
     - a list of waveforms, each an array or tensor (T,) or (channels, T) at ``sample_rate``, of any lengths;
-    - a numeric table (clips, T): a waveform in each row. As always in scikit-learn, tables must then have as many
-      columns when transformed as when fitted.
+    - a numeric table (clips, T): a waveform in each row. As in all of scikit-learn, a table must have the same number
+      of columns in ``transform`` as in ``fit``.
 
-    Waveforms are floating point in [-1, 1] or PCM (int8, int16, int32, uint8); other integers are taken as they are.
+    Waveforms are floating point in [-1, 1] or PCM (int8, int16, int32, uint8); other integers are not scaled.
 
     Args:
-        weights: "audioset", "synthetic", a model folder, or a Hub repository "user/name". The name is what is cloned
-            and pickled; each process loads the weights once.
-        layer: where to read the network: "embedding", "fc1", "fc2", or "conv1" to "conv4", of which the mean over time
-            and frequency is taken.
-        pooling: how windows become a row: "mean", "max" or "mean+std".
+        weights: "audioset", "synthetic", a model folder, or a Hub repository "user/name". Clones and pickles contain
+            the name only; each process loads the weights once.
+        layer: layer of the network: "embedding", "fc1", "fc2", or "conv1" to "conv4", averaged over time and frequency.
+        pooling: pooling of a clip's windows to one row: "mean", "max" or "mean+std".
         hop: seconds from the start of one window to the next, a multiple of 0.01.
-        pad: "short", "tail" or "drop"; with the last, a clip shorter than a window is an error, as it has no features.
+        pad: "short", "tail" or "drop"; with "drop", a clip shorter than one window is an error.
         postprocess: None, "pca" or "uint8"; applied to windows, before pooling.
         resampler: "soxr", "resampy" or "torchaudio".
-        final_relu: None for what the weights' configuration says; True or False overrides it.
-        sample_rate: hertz, of waveforms. Files know theirs.
-        batch_size: windows per pass through the network; features do not depend on it. None chooses.
+        final_relu: True or False to override the configuration of the weights; None to keep it.
+        sample_rate: sample rate of waveforms, in hertz. Files contain their own.
+        batch_size: windows per batch; features do not depend on it. None for the default.
         device: "cpu", "cuda", "cuda:N", "mps" or "auto".
-        memory: None, a folder, or a ``joblib.Memory``: keeps the features of each X that was transformed, so that a
-            search over what comes after embeds every fold once. Files are known by name, size and time of change,
-            weights by those of their folder.
+        memory: None, a folder, or a ``joblib.Memory`` that caches the features of each X, so that a parameter search
+            embeds every fold once. Files and the model folder are identified by name, size and modification time.
 
     Attributes:
-        n_features_in_: columns of the table that was fitted, if it was one.
-        feature_names_in_: their names, if they had names.
+        n_features_in_: number of columns of the table passed to ``fit``, if it was a table.
+        feature_names_in_: names of these columns, if they have names.
 
-    ``Pipeline(memory=...)`` works too, but keeps only what was fitted, not what is predicted, and knows files and
-    weights by name alone.
+    ``Pipeline(memory=...)`` works too, but it caches ``fit`` only, not ``predict``, and identifies files and weights by
+    name alone.
     """
 
     def __init__(
@@ -108,22 +106,22 @@ class VGGishTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.memory = memory
 
     def fit(self, X: Any, y: Any = None) -> VGGishTransformer:  # noqa: ARG002
-        """Checks parameters and the kind of input; neither audio nor weights are read.
+        """Check parameters and the kind of input. Neither audio nor weights are read.
 
         Args:
             X: see the class.
             y: ignored.
 
         Raises:
-            SettingsError: a parameter outside what it may be, or X of no kind that there is.
-            ValueError: a table with missing, infinite or too few values.
+            SettingsError: a parameter is not valid, or X is of an unknown kind.
+            ValueError: a table has missing, infinite or too few values.
         """
         self._settings()
         self._clips(X, reset=True)
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """Clips → features.
+        """Compute the features of clips.
 
         Args:
             X: see the class.
@@ -132,9 +130,9 @@ class VGGishTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             (clips, features) float32.
 
         Raises:
-            AudioError: audio that is missing, empty, damaged or non-finite; the message names it.
-            WeightsError: no such weights.
-            SettingsError: a parameter outside what it may be, or X of no kind that there is.
+            AudioError: audio is missing, empty, damaged or non-finite; the message names it.
+            WeightsError: there are no such weights.
+            SettingsError: a parameter is not valid, or X is of an unknown kind.
         """
         settings, pooling = self._settings()
         clips, are_files = self._clips(X, reset=False)
@@ -154,7 +152,7 @@ class VGGishTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return features
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ARG002
-        """Names of the columns: "embedding_0", or "embedding_mean_0" and "embedding_std_0".
+        """Return the names of the columns: "embedding_0" and so on, or "embedding_mean_0" and "embedding_std_0".
 
         Args:
             input_features: ignored.
@@ -166,7 +164,7 @@ class VGGishTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
-        tags.transformer_tags.preserves_dtype = []  # float32, whatever comes in
+        tags.transformer_tags.preserves_dtype = []  # the output is always float32
         return tags
 
     def _settings(self) -> tuple[EmbedSettings, Pooling]:
@@ -176,7 +174,7 @@ class VGGishTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return replace(settings, batch_size=None), check_pooling(self.pooling)
 
     def _clips(self, X: Any, *, reset: bool) -> tuple[Sequence[AudioLike], bool]:
-        """The clips, and whether they are files."""
+        """Return the clips, and True if they are files."""
         clips = _listed(X)
         if clips is not None:
             kinds = {isinstance(clip, str | os.PathLike) for clip in clips}
@@ -190,14 +188,14 @@ class VGGishTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _listed(X: Any) -> list[Any] | None:
-    """X as a list of paths or waveforms; None if it is neither, and so a table, or nothing that can be used."""
+    """Return X as a list of paths or waveforms; None if it is neither, but perhaps a table."""
     if isinstance(X, str | bytes | os.PathLike):
         raise SettingsError(f"X must be a list of clips, not one: [{X!r}]")
     if isinstance(X, list | tuple):
         items = list(X)
     else:
         array = np.asarray(X) if hasattr(X, "__array__") else np.empty(())
-        # Only arrays that can hold paths or waveforms of their own; of a table with one column, that column.
+        # Only arrays of objects or text, whose items may be paths or waveforms; also a table of one column.
         if array.dtype.kind not in "OUT" or array.ndim == 0 or array.size != len(array):
             return None
         items = array.ravel().tolist()
@@ -217,18 +215,18 @@ def _features(
     batch_size: int | None,
     device: str,
 ) -> NDArray[np.float32]:
-    """Features of clips. What decides them is in the arguments, so that they can be cached.
+    """Compute the features of clips. The arguments decide the result, so that it can be cached.
 
     Args:
         clips: paths or waveforms.
-        stamps: the state of each file; or the sample rate of waveforms.
-        folder: the model.
-        folder_stamp: the state of its files.
-        settings: how to embed.
-        pooling: how to pool.
-        final_relu: the mode, or None for the model's own.
-        batch_size: windows per pass.
-        device: where to compute.
+        stamps: size and modification time of each file; or the sample rate of waveforms.
+        folder: the model folder.
+        folder_stamp: sizes and modification times of its files.
+        settings: settings to embed with.
+        pooling: pooling of a clip's windows.
+        final_relu: the mode; None for that of the model.
+        batch_size: windows per batch.
+        device: device to compute on.
     """
     model = _load(folder, folder_stamp, final_relu, str(choose_device(device)))
     sample_rate = None if isinstance(stamps, list) else stamps
@@ -237,7 +235,7 @@ def _features(
 
 
 def _file_stamp(path: Any) -> tuple[int, ...]:
-    """Changes when a file does; of a file that is not there, empty."""
+    """Return modification time and size of a file; an empty tuple if it does not exist."""
     try:
         state = Path(path).stat()
     except (OSError, ValueError):

@@ -137,7 +137,9 @@ def test_statistics_are_made_once(
     assert json.loads(run.stdout)["reference"] == {"name": "a.npz", "windows": 30, "files": 12}
     run = run_cli("fad", "a.npz", sounds / "b", "--weights", small_folder, "--hop", "0.5", "--pad", "tail")
     assert (run.returncode, run.stdout) == (2, "")
-    assert "were not made alike: hop 0.96 and 0.5, pad short and tail; embed both in the same way" in run.stderr
+    assert (
+        "have different settings: hop 0.96 and 0.5, pad short and tail; embed both with the same settings" in run.stderr
+    )
     run = run_cli("fad", "a.npz", sounds / "b", "--weights", "synthetic")
     assert run.returncode == 2
     assert ": weights " in run.stderr
@@ -227,7 +229,7 @@ def test_some_files_fail(run_cli: Cli, sounds: Path, small_folder: Path, expecte
         (("{a}", "{b}", "--resampler", "sinc"), 2, "resampler must be"),
         (("{a}", "{b}", "--device", "gpu"), 2, "device must be"),
         (("{a}", "{b}", "--bootstrap", "5"), 2, "'--bootstrap'"),
-        (("{a}", "{a}/00.wav", "--pad", "drop", "--hop", "60"), 2, "FAD needs at least two windows, not 1; add sound"),
+        (("{a}", "{a}/00.wav", "--pad", "drop", "--hop", "60"), 2, "FAD needs at least two windows, not 1; add audio"),
     ],
 )
 def test_wrong_usage_is_one_line(
@@ -277,7 +279,7 @@ def test_embeddings_that_are_none(dumps: dict[str, Path], tmp_path: Path) -> Non
     values = np.load(dumps["b.npy"])
     values[3, 7] = np.nan
     np.save(tmp_path / "nan.npy", values)
-    fails("nan.npy", r"nan\.npy: row 3 holds NaN or infinite values")
+    fails("nan.npy", r"nan\.npy: row 3 has NaN or infinite values")
     np.save(tmp_path / "objects.npy", np.array([[{}]], dtype=object), allow_pickle=True)
     fails("objects.npy", "Python objects")
     np.save(tmp_path / "flat.npy", np.zeros(128))

@@ -83,7 +83,7 @@ def test_types(rng: np.random.Generator) -> None:
         statistics.merge(of(rows[:, :4]))
     with pytest.raises(SettingsError, match="at least two windows, not 1"):
         _ = of(rows[:1]).covariance
-    with pytest.raises(AudioError, match="row 2055 holds NaN"):
+    with pytest.raises(AudioError, match="row 2055 has NaN"):
         of(np.vstack([np.zeros((2055, 2)), [[0, np.nan]]]))
 
 
@@ -196,7 +196,9 @@ HUGE = npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1
 def test_hostile_files(tmp_path: Path, changes: dict[str, Any]) -> None:
     path = saved(tmp_path, **changes)
     tracemalloc.start()
-    with pytest.raises(AudioError, match=r"bad\.npz: no readable file of statistics \(.+\); make it again") as caught:
+    with pytest.raises(
+        AudioError, match=r"bad\.npz: cannot be read as statistics \(.+\); compute them again"
+    ) as caught:
         Statistics.load(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -1,9 +1,9 @@
-"""Fréchet audio distance (Kilgour et al., 2019): how far apart two sets of embeddings lie, as Gaussians.
+"""Fréchet audio distance (Kilgour et al., 2019): the distance between two sets of embeddings, as Gaussians.
 
     FAD = |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^(1/2))
 
-With ``Ci = Ai.T @ Ai`` the trace of that root is the sum of the singular values of ``A1 @ A2.T``. So no root of a
-matrix is taken, which is ill-conditioned where windows are few, and nothing is added to the covariances.
+With ``Ci = Ai.T @ Ai`` the trace of the root is the sum of the singular values of ``A1 @ A2.T``. So the root of a
+matrix, which is ill-conditioned for few windows, is not computed, and nothing is added to the covariances.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vggish_pt.fad.statistics import Statistics, check_same
 Embedded: TypeAlias = Any
 """Statistics; an array or tensor (n, d); :class:`~vggish_pt.Embeddings`; the path of embeddings that
 ``vggish-pt embed`` wrote, or of saved statistics; or an iterable of arrays, tensors or Embeddings, one for each file,
-as ``embed_iter`` gives."""
+such as the result of ``embed_iter``."""
 
 _SIZES = 10
 _DRAWS = 8
@@ -31,20 +31,20 @@ _FEWEST_FILES = 10
 
 
 def frechet_audio_distance(reference: Embedded, evaluation: Embedded) -> float:
-    """Fréchet audio distance between two sets of embeddings.
+    """Compute the Fréchet audio distance between two sets of embeddings.
 
     >>> frechet_audio_distance(model.embed_iter(real), model.embed_iter(generated))    # doctest: +SKIP
 
     Args:
-        reference: the sound to compare with; see :data:`Embedded`.
-        evaluation: the sound to judge.
+        reference: embeddings to compare with; see :data:`Embedded`.
+        evaluation: embeddings to judge, in the same forms.
 
     Returns:
         The distance, at least 0, in squared units of the embedding.
 
     Raises:
-        SettingsError: fewer than two windows, other dimensions, or other weights or settings where these are known.
-        AudioError: embeddings that are not finite, or cannot be read.
+        SettingsError: fewer than two windows, or sets of different dimensions, weights or settings.
+        AudioError: embeddings are not finite, or cannot be read.
         VGGishError: an error among the results of ``embed_iter``.
 
     Warns:
@@ -54,14 +54,14 @@ def frechet_audio_distance(reference: Embedded, evaluation: Embedded) -> float:
 
 
 def statistics_of(embedded: Embedded) -> Statistics:
-    """Statistics of embeddings in whatever form they are.
+    """Compute the statistics of embeddings.
 
     Args:
-        embedded: see :data:`Embedded`.
+        embedded: embeddings in one of the forms of :data:`Embedded`.
 
     Raises:
-        SettingsError: none of these forms.
-        AudioError: embeddings that are not finite, or cannot be read.
+        SettingsError: the embeddings have none of these forms.
+        AudioError: embeddings are not finite, or cannot be read.
     """
     if isinstance(embedded, Statistics):
         return embedded
@@ -73,10 +73,10 @@ def statistics_of(embedded: Embedded) -> Statistics:
     if _is_block(embedded):
         statistics.update(_array(embedded))
     elif isinstance(embedded, Iterable):
-        for part in embedded:
-            if isinstance(part, VGGishError):
-                raise part
-            statistics.update(_array(part), files=1)
+        for result in embedded:
+            if isinstance(result, VGGishError):
+                raise result
+            statistics.update(_array(result), files=1)
     else:
         raise SettingsError(
             f"embeddings are an array, a path, Statistics or many arrays, not {type(embedded).__name__}"
@@ -98,15 +98,15 @@ def _array(embedded: Any) -> NDArray[Any]:
 def frechet_distance(
     reference: Statistics, evaluation: Statistics, names: tuple[str, str] = ("reference", "evaluation")
 ) -> float:
-    """Fréchet distance between the Gaussians that two statistics describe.
+    """Compute the Fréchet distance between the Gaussians of two statistics.
 
     Args:
-        reference: the one.
-        evaluation: the other.
-        names: how errors and warnings call them.
+        reference: statistics of the reference.
+        evaluation: statistics of the evaluation set.
+        names: names of both for errors and warnings.
 
     Raises:
-        SettingsError: fewer than two windows, or statistics that must not be compared.
+        SettingsError: fewer than two windows, or statistics of different dimensions, weights or settings.
 
     Warns:
         AudioWarning: fewer windows than a covariance needs to have full rank.
@@ -114,20 +114,20 @@ def frechet_distance(
     check_same(reference, evaluation, names)
     for statistics, name in ((reference, names[0]), (evaluation, names[1])):
         if statistics.windows < 2:
-            raise SettingsError(f"{name}: FAD needs at least two windows, not {statistics.windows}; add sound")
+            raise SettingsError(f"{name}: FAD needs at least two windows, not {statistics.windows}; add audio")
         if (text := too_small(statistics)) is not None:
             warnings.warn(AudioWarning(f"{name}: {text}"), stacklevel=2)
     return _distance(reference, evaluation)
 
 
 def too_small(statistics: Statistics) -> str | None:
-    """Why a sample is too small for its FAD to mean much; None if it is not."""
+    """Return the reason why a set is too small for a meaningful FAD; None if it is large enough."""
     windows, needed = statistics.windows, statistics.dimensions + 1
     if windows >= needed:
         return None
     return (
         f"{windows} windows are fewer than {needed} ({statistics.dimensions} dimensions + 1), so the covariance has "
-        f"rank {windows - 1} at most and FAD says more about the number of windows than about the sound"
+        f"rank {windows - 1} at most, and FAD depends more on the number of windows than on the audio"
     )
 
 
@@ -137,7 +137,7 @@ def _distance(first: Statistics, second: Statistics) -> float:
     shift = first.mean - second.mean
     shared = np.linalg.svd(a @ b.T, compute_uv=False).sum()
     distance = shift @ shift + np.square(a).sum() + np.square(b).sum() - 2.0 * shared
-    return max(0.0, float(distance))  # rounding alone can make it negative: of the traces, some 1e-15
+    return max(0.0, float(distance))  # rounding errors, some 1e-15 of the traces, can make it negative
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,11 @@ class Extrapolated:
     """FAD for an infinite evaluation set.
 
     Attributes:
-        value: where the line meets 1/n = 0. Of sets that are alike it scatters about 0, so it may be negative.
-        slope: of the line, per 1/window.
-        r2: how well the line fits: 1 is perfectly.
-        unit: what was drawn, "files" or "windows".
-        points: (n, 2), windows and their FAD, of which the line was made.
+        value: the line's value at 1/n = 0. For sets of equal distribution it scatters about 0 and may be negative.
+        slope: slope of the line, per 1/window.
+        r2: coefficient of determination of the line; 1 is a perfect fit.
+        unit: unit of the random draws, "files" or "windows".
+        points: (n, 2), numbers of windows and their FAD, to which the line is fitted.
     """
 
     value: float
@@ -160,20 +160,20 @@ class Extrapolated:
 
 
 def extrapolate(reference: Statistics, files: Sequence[NDArray[Any]], *, seed: int = 0) -> Extrapolated:
-    """FAD for infinitely many windows like those of the evaluation set (Chong & Forsyth 2020; Gui et al. 2024).
+    """Extrapolate FAD to infinitely many evaluation windows (Chong & Forsyth 2020; Gui et al. 2024).
 
-    FAD of a finite sample is too large, by about c/n. So FAD is computed for parts of the sample, and the straight line
-    through these points over 1/n is followed to 0. Parts of half the sample to all of it are drawn without replacement,
-    each size several times; whole files where there are ten or more, as windows of a file are alike. Drawing with
-    replacement, as fadtk does, leaves the bias of the sample itself in.
+    FAD of a finite sample is too large, by about c/n. So FAD is computed for subsets of the sample, and a straight line
+    through these points over 1/n is extrapolated to 0. Subsets of half the sample to all of it are drawn without
+    replacement, each size several times. Whole files are drawn if there are ten or more, because windows of one file
+    are alike. Drawing with replacement, as fadtk does, keeps the bias of the sample itself.
 
     Args:
-        reference: the sound to compare with. Its own bias stays, so it should be large.
+        reference: statistics of the reference. Its own bias stays, so it should be large.
         files: the evaluation set, an array (n, d) for each file.
-        seed: of the drawing.
+        seed: random seed.
 
     Raises:
-        SettingsError: too few windows for the half of them to have a covariance of full rank, or no match.
+        SettingsError: too few windows for half of them to have a covariance of full rank, or other dimensions.
     """
     pool = _Pool(files)
     total = sum(map(len, files))
@@ -201,14 +201,14 @@ def extrapolate(reference: Statistics, files: Sequence[NDArray[Any]], *, seed: i
 
 @dataclass(frozen=True)
 class Interval:
-    """How far FAD would move with another evaluation set of the same kind and size.
+    """Interval of FAD over evaluation sets of the same kind and size.
 
     Attributes:
         low: lower end.
         high: upper end.
-        level: share of such sets for which it would lie between, such as 0.95.
-        samples: how many were drawn.
-        unit: what was drawn, "files" or "windows".
+        level: confidence level, such as 0.95.
+        samples: number of bootstrap samples.
+        unit: unit of the random draws, "files" or "windows".
     """
 
     low: float
@@ -221,21 +221,21 @@ class Interval:
 def bootstrap(
     reference: Statistics, files: Sequence[NDArray[Any]], samples: int, *, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """Bootstrap interval of FAD over the evaluation set; the reference is held fixed.
+    """Compute a bootstrap interval of FAD over the evaluation set; the reference is fixed.
 
-    Files are drawn with replacement, as many as there are (windows where there are fewer than ten files). A set with
-    repetitions holds fewer different windows, which makes its FAD larger; that excess, the mean over the sets less the
-    FAD of the whole, is taken off both ends.
+    As many files are drawn with replacement as there are (windows if there are fewer than ten files). A sample with
+    repetitions has fewer different windows, which makes its FAD larger. That excess, the mean over the samples minus
+    the FAD of the whole set, is subtracted from both ends.
 
     Args:
-        reference: the sound to compare with.
+        reference: statistics of the reference.
         files: the evaluation set, an array (n, d) for each file.
-        samples: how many sets to draw.
-        seed: of the drawing.
-        level: of the interval.
+        samples: number of bootstrap samples, at least 10.
+        seed: random seed.
+        level: confidence level.
 
     Raises:
-        SettingsError: fewer than 10 samples, or a level that is none.
+        SettingsError: fewer than 10 samples, or a level outside (0, 1).
     """
     check_bootstrap(samples, level)
     pool = _Pool(files)
@@ -257,17 +257,17 @@ def check_bootstrap(samples: int, level: float = 0.95) -> None:
 
 
 def per_file(reference: Statistics, files: Sequence[NDArray[Any]]) -> list[float | None]:
-    """FAD of each file of the evaluation set by itself against the reference (Gui et al. 2024); None below two windows.
+    """Compute the FAD of each file against the reference (Gui et al. 2024); None below two windows.
 
     Args:
-        reference: the sound to compare with.
-        files: an array (n, d) for each file.
+        reference: statistics of the reference.
+        files: the evaluation set, an array (n, d) for each file.
     """
     return [_distance(reference, _sample(values)) if len(values) > 1 else None for values in files]
 
 
 class _Pool:
-    """What samples are drawn from: files, or windows where files are few."""
+    """Units that samples are drawn from: files, or windows if there are few files."""
 
     def __init__(self, files: Sequence[NDArray[Any]]) -> None:
         whole_files = len(files) >= _FEWEST_FILES

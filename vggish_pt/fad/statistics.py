@@ -1,8 +1,8 @@
-"""Mean and covariance of embeddings, gathered in one pass, in float64, in memory that does not grow.
+"""Mean and covariance of embeddings, computed in one pass, in float64 and constant memory.
 
 The covariance is kept as a factor ``R`` with ``R.T @ R = scatter`` (the sum of squares about the mean), updated by QR
-decomposition: the rule of Chan, Golub and LeVeque (1983) for joining two samples, in square-root form. Unlike the
-scatter itself, the factor keeps the digits of small variances, and for fewer samples than dimensions its rank is right.
+decomposition: the rule of Chan, Golub and LeVeque (1983) for two samples, in square-root form. Unlike the scatter
+itself, the factor keeps the digits of small variances, and its rank is exact for fewer samples than dimensions.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from vggish_pt.utils.mappings import changes
 from vggish_pt.utils.npy import NpyReader
 
 MAX_DIMENSIONS = 4096
-"""Of an embedding: those of the fully connected layers. A convolutional layer's covariance would take gigabytes."""
-
+"""Maximum size of an embedding, that of the fully connected layers. The covariance of a convolutional layer would need
+gigabytes."""
 
 _BLOCK_ROWS = 1024
 _FORMAT = 1
@@ -34,35 +34,35 @@ _LARGEST = 1e100  # squares and sums of squares stay finite
 
 
 class Statistics:
-    """What the Fréchet distance needs to know about a set of embeddings.
+    """Number, mean and covariance of a set of embeddings.
 
     Args:
-        metadata: what made the embeddings, as the outputs of ``vggish-pt embed`` say it; None if unknown.
+        metadata: weights and settings of the embeddings, as in the outputs of ``vggish-pt embed``; None if unknown.
 
     Attributes:
-        files: how many files the embeddings come from, as far as that is known.
+        files: number of files of the embeddings, as far as it is known.
         metadata: as given.
     """
 
     def __init__(self, metadata: Mapping[str, Any] | None = None) -> None:
         self.files = 0
         self.metadata = None if metadata is None else dict(metadata)
-        self._joined = 0  # how many embeddings mean and factor stand for
+        self._joined = 0  # number of embeddings in mean and factor
         self._mean = np.zeros(0)
         self._factor = np.zeros((0, 0))
-        # The others wait here until they are many: a decomposition costs about as much for one row as for a hundred.
+        # Rows that are not in them yet: a decomposition costs about as much for one row as for a hundred.
         self._waiting: list[NDArray[Any]] = []
 
     def update(self, values: ArrayLike, *, files: int = 0) -> None:
-        """Takes in embeddings.
+        """Add embeddings.
 
         Args:
             values: (n, d) real numbers.
-            files: how many files they bring that were not seen before.
+            files: number of files that are new with these embeddings.
 
         Raises:
             SettingsError: another shape or type, or another number of dimensions than before.
-            AudioError: values that are not finite.
+            AudioError: values are not finite.
         """
         rows = check_embeddings(values)
         self._check_dimensions(rows.shape[1])
@@ -73,10 +73,10 @@ class Statistics:
         self.files += files
 
     def merge(self, other: Statistics) -> None:
-        """Takes in all that another object took in.
+        """Add all embeddings of other statistics.
 
         Raises:
-            SettingsError: it was made with other weights or settings, or has other dimensions.
+            SettingsError: they have other weights, settings or dimensions.
         """
         check_same(self, other, ("these statistics", "those to merge"))
         if other.windows:
@@ -87,29 +87,29 @@ class Statistics:
 
     @property
     def windows(self) -> int:
-        """How many embeddings were taken in."""
+        """Number of embeddings."""
         return self._joined + sum(map(len, self._waiting))
 
     @property
     def dimensions(self) -> int:
-        """Values of an embedding; 0 before the first."""
+        """Size of an embedding; 0 before the first."""
         return self._waiting[0].shape[1] if self._waiting else len(self._mean)
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """(d,) mean."""
+        """Mean, (d,)."""
         self._join_waiting()
         return self._mean
 
     @property
     def factor(self) -> NDArray[np.float64]:
-        """(r, d), r <= d: a matrix whose Gram matrix ``factor.T @ factor`` is the scatter."""
+        """Matrix (r, d), r <= d, whose Gram matrix ``factor.T @ factor`` is the scatter."""
         self._join_waiting()
         return self._factor
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """(d, d) unbiased sample covariance (divided by n - 1).
+        """Unbiased sample covariance (divided by n - 1), (d, d).
 
         Raises:
             SettingsError: fewer than two windows.
@@ -133,11 +133,11 @@ class Statistics:
             self._join(len(rows), mean, rows - mean)
 
     def _join(self, count: int, mean: NDArray[np.float64], factor: NDArray[np.float64]) -> None:
-        """Joins another sample: its factor's rows, and one for the distance between the means, come under ours."""
+        """Join another sample: append its factor's rows, and one for the distance between the means."""
         if self._joined:
             total = self._joined + count
             shift = mean - self._mean
-            # Fractions first: counts multiplied would lose digits.
+            # Fractions are computed first, because a product of counts loses digits.
             between = shift * np.sqrt(self._joined * (count / total))
             factor = np.vstack([self._factor, factor, between])
             mean = self._mean + shift * (count / total)
@@ -146,13 +146,13 @@ class Statistics:
         self._joined, self._mean, self._factor = self._joined + count, mean, factor
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes an ``.npz`` file: windows, files, mean, factor, and the metadata as JSON text.
+        """Write an ``.npz`` file: windows, files, mean, factor, and the metadata as JSON text.
 
         The covariance is ``factor.T @ factor / (windows - 1)``.
 
         Raises:
-            OutputError: it exists already, or cannot be written.
-            SettingsError: a name that does not end in ``.npz``.
+            OutputError: the file exists already, or cannot be written.
+            SettingsError: the name does not end in ``.npz``.
         """
         path = Path(path)
         check_name(path)
@@ -169,10 +169,10 @@ class Statistics:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Statistics:
-        """Reads what :meth:`save` wrote; nothing is unpickled, and sizes are checked before anything is allocated.
+        """Load a file of :meth:`save`. Nothing is unpickled, and sizes are checked before memory is allocated.
 
         Raises:
-            AudioError: no such file, another file, or a damaged one.
+            AudioError: the file is missing, damaged or of another kind.
         """
         name = os.fspath(path)
         try:
@@ -189,7 +189,7 @@ class Statistics:
             zlib.error,
         ) as error:
             reason = getattr(error, "strerror", None) or error
-            raise AudioError(f"{name}: no readable file of statistics ({reason}); make it again", name) from error
+            raise AudioError(f"{name}: cannot be read as statistics ({reason}); compute them again", name) from error
 
     @classmethod
     def _read(cls, archive: ZipFile) -> Statistics:
@@ -197,7 +197,7 @@ class Statistics:
             with archive.open(f"{name}.npy") as entry:
                 array = NpyReader(entry).whole(max_bytes)
                 if entry.read(1):
-                    raise ValueError(f"{name} is longer than it says")
+                    raise ValueError(f"{name} is longer than its header says")
             if array.dtype.kind != kind or array.ndim != dimensions:
                 raise ValueError(f"{name} has shape {array.shape} and type {array.dtype}")
             return array
@@ -207,7 +207,7 @@ class Statistics:
             raise ValueError(f"format {version}, but this version reads format {_FORMAT}")
         metadata = json.loads(str(read("metadata", "U", 0, 4 * MAX_METADATA_BYTES)))
         if not isinstance(metadata, dict | None):
-            raise ValueError("metadata that are no JSON object")
+            raise ValueError("the metadata is not a JSON object")
         statistics = cls(metadata)
         windows, files = int(read("windows", "i", 0)), int(read("files", "i", 0))
         mean = read("mean", "f", 1, 8 * MAX_DIMENSIONS)
@@ -218,32 +218,32 @@ class Statistics:
         if factor.shape[0] > size or factor.shape[1] != size:
             raise ValueError(f"a factor of shape {factor.shape} for {size} values")
         if not (np.abs(mean) < _LARGEST).all() or not (np.abs(factor) < _LARGEST).all():
-            raise ValueError("values that are not finite")
+            raise ValueError("values are not finite")
         statistics.files, statistics._joined = files, windows
         statistics._mean, statistics._factor = mean.astype(np.float64), factor.astype(np.float64)
         return statistics
 
 
 def check_name(path: Path) -> None:
-    """Makes sure that a file of statistics may be called so.
+    """Check the name of a file of statistics.
 
     Raises:
-        SettingsError: it may not.
+        SettingsError: it does not end in ``.npz``.
     """
     if path.suffix.lower() != ".npz":
         raise SettingsError(f"{path}: statistics are saved as .npz; give a name with that ending")
 
 
 def check_embeddings(values: ArrayLike, origin: str = "embeddings") -> NDArray[Any]:
-    """Returns embeddings as an array, as they are, if statistics can be made of them.
+    """Check embeddings, and return them as an array without a change of type.
 
     Args:
         values: (n, d) real numbers.
-        origin: how errors call them.
+        origin: name of the embeddings for errors.
 
     Raises:
         SettingsError: another shape or type.
-        AudioError: values that are not finite.
+        AudioError: values are not finite.
     """
     rows = np.asarray(values)
     if rows.ndim != 2 or not 1 <= rows.shape[1] <= MAX_DIMENSIONS:
@@ -253,31 +253,32 @@ def check_embeddings(values: ArrayLike, origin: str = "embeddings") -> NDArray[A
     if rows.dtype.kind not in "fiu":
         raise SettingsError(f"{origin}: values of type {rows.dtype}, not real numbers")
     for first in range(0, len(rows), _BLOCK_ROWS):
-        with np.errstate(invalid="ignore"):  # NaN is what is looked for
+        with np.errstate(invalid="ignore"):  # NaN is searched for
             finite = (np.abs(rows[first : first + _BLOCK_ROWS].astype(np.float64)) < _LARGEST).all(axis=1)
         if not finite.all():
             row = first + int(finite.argmin())
-            raise AudioError(f"{origin}: row {row} holds NaN or infinite values; leave it out", origin)
+            raise AudioError(f"{origin}: row {row} has NaN or infinite values; leave it out", origin)
     return rows
 
 
 def check_same(first: Statistics, second: Statistics, names: tuple[str, str]) -> None:
-    """Makes sure that two sets of embeddings may be compared.
+    """Check that two sets of embeddings are comparable. Metadata that is unknown is not compared.
 
     Args:
-        first: the one.
-        second: the other.
-        names: how errors call them.
+        first: statistics of one set.
+        second: statistics of the other set.
+        names: names of both for errors.
 
     Raises:
-        SettingsError: other weights, settings or dimensions; says which. Metadata that is unknown is not compared.
+        SettingsError: the sets have different weights, settings or dimensions; the message lists them.
     """
     if first.metadata is not None and second.metadata is not None:
         a, b = _flat(first.metadata), _flat(second.metadata)
         different = [f"{key} {_text(a, key)} and {_text(b, key)}" for key, _, _ in changes(b, a)]
         if different:
             raise SettingsError(
-                f"{names[0]} and {names[1]} were not made alike: {', '.join(different)}; embed both in the same way"
+                f"{names[0]} and {names[1]} have different settings: {', '.join(different)}; "
+                "embed both with the same settings"
             )
     if first.windows and second.windows and first.dimensions != second.dimensions:
         raise SettingsError(
@@ -287,11 +288,11 @@ def check_same(first: Statistics, second: Statistics, names: tuple[str, str]) ->
 
 
 def _flat(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the numbers, of all that metadata says."""
+    """Return the metadata that decides the numbers, as one mapping."""
     weights, settings = metadata.get("weights"), metadata.get("settings")
     flat: dict[str, Any] = {}
     if isinstance(settings, Mapping):
-        flat |= {str(k): v for k, v in settings.items() if k != "allow_truncated"}  # which decides what is read at all
+        flat |= {str(k): v for k, v in settings.items() if k != "allow_truncated"}  # it decides only which files fail
     if isinstance(weights, Mapping):
         flat |= {"weights": weights.get("sha256") or weights.get("name"), "final_relu": weights.get("final_relu")}
     return flat

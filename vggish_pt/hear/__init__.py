@@ -2,9 +2,9 @@
 
     hear-validator vggish_pt.hear
 
-Timestamps are every 50 ms from the start of the sound; each embedding is of the 0.975 s *around* its timestamp, and
-silence stands for what lies before the start and behind the end. A scene's embedding is the mean over windows within
-the sound, one every 0.48 s.
+Timestamps are every 50 ms from the start of the sound. Each embedding is that of the 0.975 s *around* its timestamp,
+padded with silence before the start and after the end. A scene's embedding is the mean over windows within the sound,
+one every 0.48 s.
 
 Source: https://hearbenchmark.com/hear-api.html
 """
@@ -29,22 +29,21 @@ DEFAULT_WEIGHTS = "audioset"
 TIMESTAMP_HOP = 0.05
 SCENE_HOP = 0.48
 
-# Windows per pass: twenty minutes of sound are 24,000 windows, whose activations must not be in memory at once.
-_BATCH = 256
+_BATCH = 256  # windows per pass, which bounds the memory: twenty minutes of sound are 24,000 windows
 _HALF = c.EXAMPLE_SAMPLES // 2
 
 
 class HearModel(nn.Module):
-    """What ``load_model`` returns.
+    """Model with the attributes that HEAR asks for; :func:`load_model` returns one.
 
     Args:
         model: the VGGish.
-        layer: where to read the network; of convolutional layers the mean over time and frequency is taken.
+        layer: layer of the network; convolutional layers are averaged over time and frequency.
 
     Attributes:
-        sample_rate: 16,000 Hz, which audio must have.
-        scene_embedding_size: numbers per scene.
-        timestamp_embedding_size: numbers per timestamp.
+        sample_rate: 16,000 Hz, the rate of all audio.
+        scene_embedding_size: numbers in the embedding of a scene.
+        timestamp_embedding_size: numbers in the embedding of a timestamp.
     """
 
     def __init__(self, model: VGGish, layer: str = "embedding") -> None:
@@ -55,7 +54,7 @@ class HearModel(nn.Module):
         self.scene_embedding_size = self.timestamp_embedding_size = layer_size(self.layer, model.config)
 
     def forward(self, waveforms: Tensor, hop: float = SCENE_HOP) -> Tensor:
-        """Waveforms of one length → a vector for each window, without gradients.
+        """Compute a vector for each window of waveforms of one length, without gradients.
 
         Args:
             waveforms: (sounds, T) floating point at 16 kHz in [-1, 1], T at least 15,600.
@@ -71,7 +70,7 @@ class HearModel(nn.Module):
             vectors = torch.empty(size, dtype=torch.float32, device=examples.device)
             flat = vectors.view(-1, size[-1])
             dtype = self.vggish.network.conv1.weight.dtype
-            # Windows overlap in memory, so they are copied batch by batch, whichever sound they are of.
+            # Windows overlap in memory and are copied batch by batch, across sounds.
             for start in range(0, len(flat), _BATCH):
                 index = torch.arange(start, min(start + _BATCH, len(flat)), device=examples.device)
                 batch = examples[index // windows, index % windows].to(dtype)
@@ -80,18 +79,18 @@ class HearModel(nn.Module):
 
 
 def load_model(model_file_path: str | os.PathLike[str] = "", **options: Any) -> HearModel:
-    """Loads a model.
+    """Load a model.
 
     Args:
-        model_file_path: "audioset" (also what "" stands for), "synthetic", a model folder, or a Hub repository
+        model_file_path: "audioset" (also for ""), "synthetic", a model folder, or a Hub repository
             "user/name".
-        options: ``layer`` of :class:`HearModel`; all others are for :meth:`vggish_pt.VGGish.from_pretrained`.
+        options: ``layer`` of :class:`HearModel`, and arguments of :meth:`vggish_pt.VGGish.from_pretrained`.
 
     Returns:
-        The model, on the CPU unless ``device`` says otherwise.
+        The model, on the CPU unless ``device`` is given.
 
     Raises:
-        WeightsError: no such weights.
+        WeightsError: there are no such weights.
     """
     layer = options.pop("layer", "embedding")
     return HearModel(VGGish.from_pretrained(model_file_path or DEFAULT_WEIGHTS, **options), layer)
@@ -100,7 +99,7 @@ def load_model(model_file_path: str | os.PathLike[str] = "", **options: Any) -> 
 def get_timestamp_embeddings(
     audio: Tensor, model: HearModel, hop_size: float = TIMESTAMP_HOP * 1000
 ) -> tuple[Tensor, Tensor]:
-    """Embeddings at regular times.
+    """Compute embeddings at regular times.
 
     Args:
         audio: (sounds, T) floating point at 16 kHz in [-1, 1].
@@ -108,17 +107,17 @@ def get_timestamp_embeddings(
         hop_size: milliseconds between timestamps, a multiple of 10.
 
     Returns:
-        (sounds, timestamps, d) float32, and (sounds, timestamps) float32: the centres of their windows in
-        milliseconds, from 0 to at most the duration.
+        Embeddings (sounds, timestamps, d) float32, and timestamps (sounds, timestamps) float32: the centres of the
+        windows in milliseconds, from 0 to at most the duration.
 
     Raises:
-        SettingsError: audio of another shape or type, or such a hop size.
+        SettingsError: audio of another shape or type, or a hop size that is not valid.
     """
     hop = hop_size / 1000
     audio = _check(audio)
     step = hop_frames(hop) * c.FRAME_HOP
     count = audio.shape[1] // step + 1
-    # The window around timestamp i starts half a window before it, and so at sample i * step of the padded sound.
+    # The window around timestamp i starts half a window before it: at sample i * step of the padded sound.
     total = (count - 1) * step + c.EXAMPLE_SAMPLES
     padded = F.pad(audio, (_HALF, max(0, total - _HALF - audio.shape[1])))[:, :total]
     embeddings = model(padded, hop)
@@ -128,10 +127,10 @@ def get_timestamp_embeddings(
 
 
 def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
-    """One embedding for each sound.
+    """Compute one embedding for each sound.
 
     Args:
-        audio: (sounds, T) floating point at 16 kHz in [-1, 1]; below 0.975 s it is padded with zeros.
+        audio: (sounds, T) floating point at 16 kHz in [-1, 1]; padded with zeros if shorter than 0.975 s.
         model: from :func:`load_model`.
 
     Returns:
@@ -147,6 +146,6 @@ def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
 
 def _check(audio: Tensor) -> Tensor:
     if not isinstance(audio, Tensor) or audio.ndim != 2 or not audio.is_floating_point() or audio.numel() == 0:
-        what = f"{audio.dtype} {tuple(audio.shape)}" if isinstance(audio, Tensor) else type(audio).__name__
-        raise SettingsError(f"HEAR models take a floating-point tensor (sounds, samples) at 16 kHz, not {what}")
+        given = f"{audio.dtype} {tuple(audio.shape)}" if isinstance(audio, Tensor) else type(audio).__name__
+        raise SettingsError(f"HEAR models take a floating-point tensor (sounds, samples) at 16 kHz, not {given}")
     return audio

@@ -1,6 +1,7 @@
-"""The HEAR 2021 API with fused layers in place of the embedding: a module name for HEAR's tools.
+"""The HEAR 2021 API of :mod:`vggish_pt.hear` with fused layers instead of the embedding.
 
-As :mod:`vggish_pt.hear`, but every vector is a multilayer fusion of 8192 numbers (:mod:`vggish_pt.nn.fusion`).
+Every vector is a multilayer fusion of 8192 numbers (:mod:`vggish_pt.nn.fusion`). HEAR's tools take the name of a
+module, so that the variant needs a module of its own.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ __all__ = ["get_scene_embeddings", "get_timestamp_embeddings", "load_model"]
 
 
 def load_model(model_file_path: str = "") -> HearModel:
-    """Loads a model for HEAR; see :func:`vggish_pt.hear.load_model`.
+    """Load a model; see :func:`vggish_pt.hear.load_model`.
 
     Args:
-        model_file_path: name of weights or model folder; "" for ``audioset``.
+        model_file_path: name of weights, or a model folder; "" for ``audioset``.
     """
     return hear.load_model(model_file_path, layer="fused")

@@ -10,7 +10,7 @@ import typer
 
 from vggish_pt.classify.config import HeadConfig, WindowSettings
 from vggish_pt.classify.training.settings import AugmentSettings, RunOptions, TrainSettings
-from vggish_pt.cli.options import Device, Hop, Resampler, Weights
+from vggish_pt.cli.options import Device, Hop, LabelledData, Resampler, Weights
 from vggish_pt.cli.settings_options import OptionGroup, with_options
 from vggish_pt.errors import SettingsError
 
@@ -70,15 +70,7 @@ def _option(help_text: str, panel: str, metavar: str | None = None, *names: str)
 
 @with_options(_HEAD, *_TRAIN, _AUGMENT, *_OPTIONS)
 def train(
-    data: Annotated[
-        str,
-        typer.Argument(
-            help="A folder with a sub-folder of sounds for each class, or a manifest (CSV, JSON lines, Parquet) with "
-            "the columns path and label, or labels separated by ';'; optionally fold, group, split, start, end.",
-            metavar="DATA",
-            show_default=False,
-        ),
-    ],
+    data: LabelledData,
     out: Annotated[Path, _option("Run folder to create.", _RUN, "RUN")],
     weights: Weights = "audioset",
     hop: Hop = 0.96,

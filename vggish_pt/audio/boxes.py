@@ -21,6 +21,8 @@ _INSIDE = frozenset(bytes.fromhex(name) for name in ("e7", "a3", "a0", "a7", "ab
 _BLOCK = re.compile(rb"[\xa3\xa0][\x20-\xff]")
 _SURE_ELEMENTS = 3
 _LONG_HEADER = 9
+_BLOCK_HEADER = 4
+_MAX_NUMBER = 8  # bytes of a number
 CUT = Loss(math.inf, math.inf, None, "it ends before its header says", at_end=True)
 """Loss whose times are known only when all has been decoded."""
 
@@ -98,7 +100,7 @@ def _walk_segment(scanner: Scanner, start: int, stream: Stream) -> int:
         if name == _EBML and end == size:
             limit = end = position  # another file, behind a segment of unknown length
             break
-        inside = position < cluster and name in _INSIDE
+        inside = position < cluster and _is_inside(scanner, name, length, body, cluster)
         if (name in _TOP or inside) and (length is not None or name == _CLUSTER) and body + (length or 0) <= end:
             if name == _CLUSTER:
                 cluster, position = limit if length is None else body + length, body
@@ -112,7 +114,7 @@ def _walk_segment(scanner: Scanner, start: int, stream: Stream) -> int:
         if found is not None:
             padding = _padding(found - position)
             stream.parts += [(done, position), padding]
-            done = position + len(padding)
+            done = position + max(1, len(padding))
         else:
             found = _find_cluster(scanner, position + 1, limit)
             if found is None:
@@ -124,10 +126,19 @@ def _walk_segment(scanner: Scanner, start: int, stream: Stream) -> int:
     return limit
 
 
+def _is_inside(scanner: Scanner, name: bytes, length: int | None, body: int, cluster: int) -> bool:
+    """Return True if an element may stand in a cluster that ends at a position."""
+    if name not in _INSIDE or length is None or body + length > cluster:
+        return False
+    if name == b"\xa3":  # a block: number of the track, two bytes of time, flags
+        return length > _BLOCK_HEADER and scanner.read(body, 1)[0] > 0x80
+    return length <= _MAX_NUMBER or name in (b"\xa0", b"\xec", b"\xaf")
+
+
 def _padding(count: int) -> bytes:
     """Return the start of an element of padding with so many bytes."""
     if count < _LONG_HEADER:
-        return b"\xec" + bytes((0x80 | count - 2,)) if count > 1 else b"\xec"
+        return b"\xec" + bytes((0x80 | count - 2,)) if count > 1 else b""  # a single byte is left out
     return b"\xec\x01" + (count - _LONG_HEADER).to_bytes(7, "big")
 
 

@@ -155,11 +155,12 @@ class _Chain:
 
     def _resuming(self, stream: Stream, decoder: Decoder[Samples | Loss], decoded: int) -> Iterator[Samples | Loss]:
         """Iterate over the blocks of a stream, and where decoding fails, open it again behind the damage."""
-        lost = 0
+        lost = base = 0  # samples that are missing, and those before the part that is decoded now
+        resume = stream.resume
         while True:
             failure, before, passed = None, decoded, lost
             for block in decoder.blocks:
-                if isinstance(block, Loss) and block.end is None and stream.resume is not None:
+                if isinstance(block, Loss) and block.end is None and resume is not None:
                     failure = block
                     break
                 if isinstance(block, Loss):
@@ -168,9 +169,9 @@ class _Chain:
                 else:
                     decoded += len(block)
                     yield block
-            if failure is None or stream.resume is None:
+            if failure is None or resume is None:
                 return
-            rest = stream.resume(decoded + lost + (1 if decoded == before else 0))
+            rest = resume(decoded + lost - base + (1 if decoded == before else 0))
             seconds = (decoded + lost) / decoder.sample_rate
             if rest is None:
                 loss = replace(failure, after=decoded / decoder.sample_rate, start=seconds)
@@ -179,12 +180,13 @@ class _Chain:
             self._structure.unknown += rest[0].unknown
             if not rest[0].parts:
                 return
-            skipped = rest[1] - decoded - lost
+            base += rest[1]
+            skipped = base - decoded - lost
             if skipped > 0:
                 end = seconds + skipped / decoder.sample_rate
                 yield Loss(decoded / decoder.sample_rate, seconds, end, failure.reason)
                 lost += skipped
-            stream = replace(stream, resume=rest[0].resume and stream.resume)
+            resume = rest[0].resume
             decoder.close()
             decoder = self._open = self._source.open(replace(rest[0], losses=[]))
 

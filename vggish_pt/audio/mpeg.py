@@ -18,7 +18,7 @@ from vggish_pt.audio.view import Part, Scanner
 _MAX_FRONT_BYTES = 1 << 18
 _MAX_FRAME_BYTES = 8192
 _HEADER_BYTES = 7
-_SYNC = re.compile(rb"\xff(?=[\xe0-\xff])")
+_SYNC = re.compile(rb"\xff(?=[\xe0-\xff])(?!\xff\xff)")
 # So many frames in a row are no coincidence where the format is not known yet, or changes.
 _SURE_FRAMES = 4
 # A text in front, such as the answer of a streaming server.

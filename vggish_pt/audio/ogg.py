@@ -15,6 +15,7 @@ from vggish_pt.audio.view import Scanner
 _HEADER_BYTES = 27
 _MAX_PAGE_BYTES = 27 + 255 + 255 * 255
 _MAX_STREAMS = 10_000
+_MAX_FALSE_PAGES = 10_000  # in a row: a hostile file
 _CONTINUED, _FIRST, _LAST = 1, 2, 4
 _NO_GRANULE = (1 << 64) - 1
 _OPUS_RATE = 48_000
@@ -76,11 +77,13 @@ def _read_page(scanner: Scanner, position: int) -> _Page | None:
 
 
 def _find_page(scanner: Scanner, start: int) -> _Page | None:
+    failed = 0
     for base, data in scanner.blocks(start, scanner.size, 3):
         at = data.find(b"OggS")
         while at >= 0:
             page = _read_page(scanner, base + at)
-            if page is not None:
+            failed += 1
+            if page is not None or failed > _MAX_FALSE_PAGES:
                 return page
             at = data.find(b"OggS", at + 1)
     return None

@@ -1,4 +1,4 @@
-"""The command line, ``vggish-pt``. It only parses and calls; nothing heavy is imported before a command needs it."""
+"""Command line, ``vggish-pt``. Heavy libraries are imported only by the commands that need them."""
 
 from vggish_pt.cli.main import main
 

@@ -1,4 +1,4 @@
-"""``vggish-pt probe``: which features suit some labelled sounds, and a classifier on the best."""
+"""``vggish-pt probe``: cross-validate features of labelled sounds, and save a classifier on the best ones."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Outcomes of embedding: each input ends with its rows, or with a failure and its reason.
 
-An engine (:mod:`vggish_pt.dataset.engines`) yields one outcome for each input, in any order, and knows nothing of
+An engine (:mod:`vggish_pt.dataset.engines`) yields one outcome for each input, in any order, and does not depend on
 outputs. :mod:`vggish_pt.dataset.writing` writes the outcomes to an output.
 """
 

@@ -32,7 +32,7 @@ class Runner(Protocol):
     """A model on its device.
 
     Attributes:
-        depth: largest number of batches under way; 0 if :meth:`begin` computes at once.
+        depth: largest number of batches in flight; 0 if :meth:`begin` computes at once.
     """
 
     depth: int

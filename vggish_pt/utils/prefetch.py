@@ -25,7 +25,7 @@ _MAX_HELD_BYTES = 1 << 25  # of waiting tasks that hold their input in memory (a
 
 @dataclass
 class ReadAhead(Generic[Task, Item]):
-    """Limits of reading ahead. Lower limits than the caller takes at a time make the caller wait.
+    """Limits of reading ahead. A limit below the number of items that the caller takes at a time makes the caller wait.
 
     Attributes:
         tasks: number of tasks started beyond one for each worker and one more.
@@ -200,7 +200,7 @@ class _Threads(Generic[Task, Item]):
                 self._changed.notify_all()
 
     def _put(self, output: _Output[Item], item: Item) -> bool:
-        """Wait until the limits allow a item, and add it; return False if the caller has stopped."""
+        """Wait until the limits allow an item, and add it; return False if the caller has stopped."""
         with self._changed:
             while (
                 not self._stopped and self._waiting >= self._limit and (output is not self.outputs[0] or output.items)

@@ -75,7 +75,7 @@ def check_folder(folder: Path, *, overwrite: bool = False) -> None:
         if not overwrite:
             raise OutputError(f"{folder}: holds something already; choose another folder, or replace it (--overwrite)")
         if not any((folder / name).exists() for name in (CONFIG_NAME, RESULTS_NAME)):
-            raise OutputError(f"{folder}: holds something else than a probe; choose another folder")
+            raise OutputError(f"{folder}: holds other files than those of a probe; choose another folder")
 
 
 def write_probe(result: ProbeResult, folder: Path, *, overwrite: bool = False) -> Fitted:

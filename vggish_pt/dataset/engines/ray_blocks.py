@@ -38,7 +38,7 @@ def unpack(data: bytes) -> list[Clip]:
 
 
 def inputs_per_block(items: Iterable[Clip], actors: int) -> int:
-    """Return the number of inputs in a block: large enough to fill batches, small enough to be lost.
+    """Return the number of inputs in a block: large enough to fill batches, small enough to be repeated.
 
     Args:
         items: the inputs. If they have a length, they are iterated to read the sizes of some of the first files.

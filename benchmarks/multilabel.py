@@ -24,7 +24,8 @@ import torch
 from common import print_machine, print_table
 
 from vggish_pt.classify.config import HeadConfig
-from vggish_pt.classify.data.labelled import LabelledSet, read_labelled
+from vggish_pt.classify.data.examples import LabelledSet
+from vggish_pt.classify.data.labelled import read_labelled
 from vggish_pt.classify.evaluation.evaluate import Evaluation, evaluate, select_clips
 from vggish_pt.classify.evaluation.events import EventSettings
 from vggish_pt.classify.evaluation.predict import Classifier, load_classifier, predict_clips, prediction_events

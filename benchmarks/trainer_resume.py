@@ -119,7 +119,7 @@ class Module(lightning.LightningModule):
         freeze(self.model, trained_blocks(self.settings, self.current_epoch))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        loop._seed_step(self.settings.seed, self.current_epoch, batch_idx, 0)
+        loop._seed_batch(self.settings.seed, self.current_epoch, batch_idx, 0)
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         return self.loss(self.model(batch.examples, batch.mask).float(), batch.targets)

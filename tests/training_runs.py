@@ -1,4 +1,4 @@
-"""What tests of training share: clips, a run that is killed, and what a run folder tells."""
+"""Helpers of the tests of training: clips, an error that kills a run, and the contents of a run folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``vggish-pt train`` as a process: what it prints and writes, killed and resumed, and its errors."""
+"""``vggish-pt train`` as a process: output, run folder, kill and resumption, errors."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_head_alone_says_nothing_but_what_it_must(run_cli, sounds, small_fol
 
 @pytest.mark.slow
 def test_killed_and_resumed(sounds, small_folder, tmp_path):
-    """SIGKILL wherever it is; the weights are those of an undisturbed run, bit for bit."""
+    """After SIGKILL at any time, resuming gives the weights of an undisturbed run, bit for bit."""
     paths = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", "from vggish_pt.cli import main; main()", "train", str(sounds)]

@@ -1,9 +1,9 @@
 from .config import ClassifierConfig as ClassifierConfig
 from .config import HeadConfig as HeadConfig
 from .config import WindowSettings as WindowSettings
-from .data.labelled import Example as Example
-from .data.labelled import LabelledSet as LabelledSet
-from .data.labelled import check_learnable as check_learnable
+from .data.examples import Example as Example
+from .data.examples import LabelledSet as LabelledSet
+from .data.examples import check_learnable as check_learnable
 from .data.labelled import read_labelled as read_labelled
 from .data.splits import Fold as Fold
 from .data.splits import Split as Split

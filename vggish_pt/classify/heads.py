@@ -1,7 +1,6 @@
 """Heads: features of a clip's windows → one logit for each class.
 
-Every head scores windows too. The clip's logits are a mean of its windows': plain for "linear" and "mlp", weighted
-for "attention".
+The logits of a clip are the mean of its windows' logits, weighted for "attention". So each head also scores windows.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from vggish_pt.nn.layers import fused_stages, layer_shape
 
 
 def feature_size(features: str, config: VGGishConfig) -> int:
-    """How many numbers :func:`pool_map` leaves of a window at that layer."""
+    """Return the size of a window's vector after :func:`pool_map`, at a layer."""
     shape = layer_shape(features, config)
     return 2 * shape[0] if len(shape) == 3 else shape[0]
 
 
 def pool_map(values: Tensor) -> Tensor:
-    """A vector for each window.
+    """Return a vector for each window.
 
     Args:
-        values: (n, d), returned as they are; or (n, channels, time, frequency), of which the mean and the maximum over
-            time and frequency are taken.
+        values: (n, d), returned unchanged; or (n, channels, time, frequency), reduced to the mean and the maximum over
+            time and frequency.
 
     Returns:
         (n, d) or (n, 2 * channels).
@@ -34,12 +33,12 @@ def pool_map(values: Tensor) -> Tensor:
 
 
 def make_activation(name: Activation, features: str, config: VGGishConfig) -> nn.Module:
-    """What the features go through first; see :class:`~vggish_pt.classify.config.HeadConfig`.
+    """Create the activation of a head's features; see :class:`~vggish_pt.classify.config.HeadConfig`.
 
     Args:
         name: "auto", "relu", "gelu" or "none".
-        features: the layer; a fusion counts as pre-activation if the embedding is in it.
-        config: says whether the embedding has a ReLU already.
+        features: the layer; a fusion is pre-activation if it contains the embedding.
+        config: configuration of the network, which may end in a ReLU.
     """
     if name == "auto":
         bare = "embedding" in (fused_stages(features) or (features,)) and not config.final_relu
@@ -48,18 +47,19 @@ def make_activation(name: Activation, features: str, config: VGGishConfig) -> nn
 
 
 class Head(nn.Module):
-    """Features of windows → logits of windows and clips.
+    """Head of a classifier: features of windows → logits of windows and clips.
 
     Args:
-        size: how many numbers describe a window.
-        classes: how many classes there are.
+        size: number of features of a window.
+        classes: number of classes.
         config: kind, hidden width and dropout.
-        activation: applied first.
+        activation: activation of the features.
 
     Attributes:
-        attention: the attention's logits for each window and class, or None for a plain mean over windows. The gated
-            form of Ilse et al., "Attention-based Deep Multiple Instance Learning" (ICML 2018), with one weight for
-            each class as in Kong et al., "Audio Set Classification with Attention Model" (ICASSP 2018).
+        attention: module that computes attention logits for each window and class, or None for a plain mean over
+            windows. It is the gated attention of Ilse et al., "Attention-based Deep Multiple Instance Learning" (ICML
+            2018), with one weight for each class as in Kong et al., "Audio Set Classification with Attention Model"
+            (ICASSP 2018).
     """
 
     def __init__(self, size: int, classes: int, config: HeadConfig, activation: nn.Module) -> None:
@@ -74,11 +74,11 @@ class Head(nn.Module):
         self.attention = _GatedAttention(size, config.hidden, classes) if config.kind == "attention" else None
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits of clips.
+        """Return the logits of clips.
 
         Args:
             features: (b, w, size) floating point.
-            mask: (b, w) bool, True where there is a window; each clip has one at least. None if all are there.
+            mask: (b, w) bool, True for existing windows, at least one for each clip; None if all exist.
 
         Returns:
             (b, classes) float32.
@@ -88,8 +88,8 @@ class Head(nn.Module):
         if self.attention is None:
             if mask is None:
                 return logits.mean(dim=1)
-            there = mask.unsqueeze(-1).to(logits.dtype)
-            return (logits * there).sum(dim=1) / there.sum(dim=1).clamp_min(1)
+            existing = mask.unsqueeze(-1).to(logits.dtype)
+            return (logits * existing).sum(dim=1) / existing.sum(dim=1).clamp_min(1)
         weights: Tensor = self.attention(x).float()
         if mask is not None:
             weights = weights.masked_fill(~mask.unsqueeze(-1), float("-inf"))
@@ -97,20 +97,20 @@ class Head(nn.Module):
         return pooled
 
     def windows(self, features: Tensor) -> Tensor:
-        """Logits of windows: (..., size) → (..., classes) float32."""
+        """Return the logits of windows: (..., size) → (..., classes) float32."""
         return self._logits(self._prepare(features))
 
     def parts(self, features: Tensor) -> Tensor:
-        """What :meth:`join` needs of windows: (n, size) → (n, classes or twice as many) float32."""
+        """Return the values that :meth:`join` needs: (n, size) → (n, classes or 2 * classes) float32."""
         x = self._prepare(features)
         logits = self._logits(x)
         return logits if self.attention is None else torch.cat([logits, self.attention(x).float()], dim=-1)
 
     def join(self, parts: Tensor) -> tuple[Tensor, Tensor]:
-        """All windows of a clip → its logits (classes,) as :meth:`forward` gives them, and the windows' (n, classes).
+        """Return a clip's logits (classes,), equal to those of :meth:`forward`, and its windows' logits (n, classes).
 
         Args:
-            parts: (n, ...) from :meth:`parts`, in as many calls as you like.
+            parts: (n, ...) from :meth:`parts`, from one or several calls.
         """
         if self.attention is None:
             return parts.mean(dim=0), parts
@@ -124,7 +124,7 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def fit_standardize(self, features: Tensor) -> None:
-        """Sets mean and scale by the features (n, size) of windows of the training data, before training begins."""
+        """Fit mean and scale to the features (n, size) of training windows, before training."""
         self.standardize.fit(self.activation(features))
 
     def _logits(self, x: Tensor) -> Tensor:
@@ -133,9 +133,9 @@ class Head(nn.Module):
 
 
 class Standardize(nn.Module):
-    """Features less their mean, over their scale. Both are fixed: nothing until :meth:`fit`.
+    """Standardization of features: (x - mean) / scale. It changes nothing before :meth:`fit`, and is not trained.
 
-    Layers differ in scale by orders of magnitude, as do features of one layer, and an optimizer's steps do not.
+    Features differ in scale by orders of magnitude, between layers and within a layer, but an optimizer's steps do not.
     """
 
     mean: Tensor
@@ -147,9 +147,9 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.ones(size))
 
     def fit(self, features: Tensor) -> None:
-        """Takes mean and standard deviation of features (n, size).
+        """Set mean and scale from features (n, size).
 
-        Those that hardly vary are not blown up: a twentieth of the mean deviation is added to each.
+        A twentieth of the mean standard deviation is added to each, so that nearly constant features are not amplified.
         """
         x = features.double()
         deviation = x.std(dim=0, correction=0)
@@ -158,22 +158,22 @@ class Standardize(nn.Module):
         self.scale.copy_(deviation + floor if floor > 0 else torch.ones_like(deviation))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(..., size) → (..., size), float32 if the module is."""
+        """Return standardized features: (..., size) → (..., size), in the module's dtype."""
         return (features.to(self.mean.dtype) - self.mean) / self.scale
 
 
 class _GatedAttention(nn.Module):
-    """Which windows count: (..., size) → (..., classes), before the softmax over windows."""
+    """Attention logits: (..., size) → (..., classes), before the softmax over windows."""
 
     def __init__(self, size: int, hidden: int, classes: int) -> None:
         super().__init__()
         self.value = nn.Linear(size, hidden)
         self.gate = nn.Linear(size, hidden)
         self.score = nn.Linear(hidden, classes)
-        nn.init.zeros_(self.score.weight)  # begins as the plain mean
+        nn.init.zeros_(self.score.weight)  # starts as the plain mean
         nn.init.zeros_(self.score.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the class says."""
+        """Return the attention logits."""
         scores: Tensor = self.score(torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x)))
         return scores

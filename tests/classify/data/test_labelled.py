@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vggish_pt.classify.data.labelled import check_learnable, read_labelled
+from vggish_pt.classify.data.examples import check_learnable
+from vggish_pt.classify.data.labelled import read_labelled
 from vggish_pt.errors import AudioError, SettingsError
 
 

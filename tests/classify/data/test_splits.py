@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vggish_pt.audio.clip import Clip
-from vggish_pt.classify.data.labelled import Example, LabelledSet
+from vggish_pt.classify.data.examples import Example, LabelledSet
 from vggish_pt.classify.data.splits import cross_validation, divide, hold_out, scheme
 from vggish_pt.errors import SettingsError
 

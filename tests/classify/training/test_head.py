@@ -1,4 +1,4 @@
-"""The head alone, before the rest: it learns, the backbone stays, and a kill changes nothing."""
+"""Training of the head only: it learns, the backbone stays, and a kill changes nothing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from training_runs import Killed, LabelledFile, history, weights
 from vggish_pt import VGGish
 from vggish_pt.audio.clip import Clip
 from vggish_pt.classify import HeadConfig, VGGishClassifier
+from vggish_pt.classify.training.head import HEAD_LR
+from vggish_pt.classify.training.optimization import make_schedule
 from vggish_pt.classify.training.settings import TrainSettings
 from vggish_pt.classify.training.train import RunOptions, train
 from vggish_pt.errors import SettingsError
@@ -67,6 +69,29 @@ def test_same_seed_same_result(clips, small_folder, tmp_path):
         run(clips, small_folder, tmp_path / name, replace(ALONE, seed=seed))
     a, b, c = (weights(tmp_path / name) for name in "abc")
     assert a == b != c
+
+
+def test_ten_steps_and_the_logged_rate(clips, small_folder, tmp_path):
+    # With ten steps, a tenth of them is one step of warm-up, less one by which torch divides.
+    metrics = run(clips, small_folder, tmp_path / "run", replace(ALONE, head_epochs=10, frozen_blocks=2))
+    (row,) = history(tmp_path / "run")
+    assert metrics["epochs"] == 0 and np.isfinite(float(row["train_loss"]))
+    assert (float(row["lr_head"]), float(row["lr_backbone"])) == (HEAD_LR, 0.0)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.2, 0.25, 0.3, 0.5, 1.0])
+def test_one_cycle_of_any_number_of_steps(share):
+    for steps in range(1, 101):
+        optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        options = {"pct_start": share, "total_steps": max(2, steps)}
+        settings = replace(ALONE, schedule_options=options)
+        schedule = make_schedule(optimizer, settings, steps, higher_is_better=True)
+        rates = []
+        for _ in range(steps):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.after("step")
+        assert all(0 < rate <= 0.1 for rate in rates), (share, steps, rates)
 
 
 @pytest.mark.parametrize("place", [("head", 5), ("epoch", 0), ("step", 2)])

@@ -1,4 +1,4 @@
-"""Training: what it writes, that it learns, and that neither a kill nor a resumption changes the result."""
+"""Training: its run folder, its results, and equal results after a kill and resumption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled sounds, their splits, and the windows and waveforms to train on."""
+"""Labelled clips, their splits, and the waveforms and windows for training."""
 
 import lazy_loader
 

@@ -1,6 +1,6 @@
-from .labelled import Example as Example
-from .labelled import LabelledSet as LabelledSet
-from .labelled import check_learnable as check_learnable
+from .examples import Example as Example
+from .examples import LabelledSet as LabelledSet
+from .examples import check_learnable as check_learnable
 from .labelled import read_labelled as read_labelled
 from .splits import Fold as Fold
 from .splits import Split as Split

@@ -1,7 +1,7 @@
-"""Augmentation: changes to training clips that leave their labels true.
+"""Augmentation of training clips.
 
-Every change takes its randomness from a generator that the caller derives from (seed, epoch, clip), so that it depends
-neither on the number of worker processes nor on where training was interrupted.
+The random numbers of every change come from a generator that the caller derives from (seed, epoch, clip). They depend
+neither on the number of worker processes nor on interruptions of the training.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ SILENCE = math.log(c.LOG_OFFSET)
 
 
 def derived(seed: int, epoch: int, index: int, purpose: int = 0) -> np.random.Generator:
-    """The generator of one clip in one epoch."""
+    """Return the random generator of one clip in one epoch."""
     return np.random.default_rng([seed, epoch, index, purpose])
 
 
 def time_shift(waveform: Samples, seconds: float, rng: np.random.Generator) -> Samples:
-    """Turns a waveform (T,) at 16 kHz around by up to so many seconds, in either direction."""
-    most = min(len(waveform) - 1, round(seconds * c.SAMPLE_RATE))
-    return np.roll(waveform, int(rng.integers(-most, most + 1))) if most > 0 else waveform
+    """Rotate a waveform (T,) at 16 kHz by a random time of up to ``seconds``, in either direction."""
+    limit = min(len(waveform) - 1, round(seconds * c.SAMPLE_RATE))
+    return np.roll(waveform, int(rng.integers(-limit, limit + 1))) if limit > 0 else waveform
 
 
 def gain(waveform: Samples, decibels: float, rng: np.random.Generator) -> Samples:
-    """Changes the level by up to so many decibels, in either direction."""
+    """Change the level by a random amount of up to ``decibels``, up or down."""
     if decibels == 0:
         return waveform
     return waveform * np.float32(10 ** (rng.uniform(-decibels, decibels) / 20))
 
 
 def add_noise(waveform: Samples, noise: Samples, snr: tuple[float, float], rng: np.random.Generator) -> Samples:
-    """Mixes noise into a waveform.
+    """Mix noise into a waveform.
 
     Args:
         waveform: (T,).
-        noise: any length from 1; a random part of it is taken, repeated where it is too short.
-        snr: decibels, lowest and highest level of the waveform above the noise.
-        rng: where the randomness comes from.
+        noise: samples of any length from 1; a random part is used, repeated if it is too short.
+        snr: lowest and highest level of the waveform above the noise, in decibels.
+        rng: random generator.
 
     Returns:
-        (T,). Unchanged where either of the two is silent.
+        (T,), unchanged if the waveform or the noise is silent.
     """
     start = int(rng.integers(len(noise)))
     decibels = rng.uniform(*snr)
@@ -65,19 +65,19 @@ def add_noise(waveform: Samples, noise: Samples, snr: tuple[float, float], rng: 
 
 
 def mixing_share(alpha: float, rng: np.random.Generator) -> float:
-    """How much of a mix is the clip itself, from 0.5 to 1: the larger of two shares drawn from Beta(alpha, alpha)."""
+    """Return a clip's share in a mix, from 0.5 to 1: the larger of x and 1 - x for x from Beta(alpha, alpha)."""
     share = float(rng.beta(alpha, alpha))
     return max(share, 1 - share)
 
 
 class SpecAugment:
-    """Masks of bands and times, by torchaudio.
+    """Masking of mel bands and times, by torchaudio.
 
     Args:
-        settings: how much is masked at most.
+        settings: largest sizes of the masks.
 
     Raises:
-        MissingDependencyError: torchaudio cannot be loaded here.
+        MissingDependencyError: torchaudio cannot be imported.
     """
 
     def __init__(self, settings: AugmentSettings) -> None:
@@ -86,8 +86,8 @@ class SpecAugment:
         self._bands, self._frames = settings.mask_bands, settings.mask_frames
 
     def __call__(self, examples: Tensor, rng: np.random.Generator) -> Tensor:
-        """Masks each window (w, 96, 64) by itself, with its mean."""
-        # torchaudio draws from torch's global generator, which is put back as it was.
+        """Return windows (w, 96, 64), each with its own masks, filled with the mean of all values."""
+        # torchaudio draws from torch's global generator, whose state is restored afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(1 << 62)))
             mean = float(examples.mean())
@@ -100,10 +100,10 @@ class SpecAugment:
 
 
 def require_masks() -> Any:
-    """torchaudio's functional module.
+    """Return torchaudio's functional module.
 
     Raises:
-        MissingDependencyError: torchaudio cannot be loaded here; the message says what to do.
+        MissingDependencyError: torchaudio cannot be imported; the message says what to do.
     """
     from vggish_pt.errors import MissingDependencyError
 

@@ -1,4 +1,4 @@
-"""Clips for training and validation: waveforms → batches of log-mel windows with their labels."""
+"""Datasets and batches of clips for training and validation: waveforms → log-mel windows with their labels."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from vggish_pt.classify.training.settings import TrainSettings
 from vggish_pt.nn.frontend import LogMel
 from vggish_pt.nn.windows import count_windows, hop_frames, padding
 
-_VALIDATION_WINDOWS = 512  # in a batch, those that only fill it up included
+_VALIDATION_WINDOWS = 512  # in a batch, with those that only pad it
 
 
 class TrainingExample(NamedTuple):
-    """One clip: windows (w, 96, 64), target (classes,) from 0 to 1, and its number."""
+    """One clip: windows (w, 96, 64), target (classes,) from 0 to 1, and the clip's number."""
 
     examples: Tensor
     target: Tensor
@@ -31,7 +31,7 @@ class TrainingExample(NamedTuple):
 
 
 class ClipBatch(NamedTuple):
-    """Some clips: (b, w, 96, 64), which windows there are (b, w), targets (b, classes), numbers (b,)."""
+    """Batch of clips: windows (b, w, 96, 64), mask of existing windows (b, w), targets (b, classes), numbers (b,)."""
 
     examples: Tensor
     mask: Tensor
@@ -39,31 +39,31 @@ class ClipBatch(NamedTuple):
     numbers: Tensor
 
 
-def fill_up(clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Windows of clips, each (w, ...) → (b, most, ...), zero where a clip has fewer, and which there are (b, most)."""
-    filled: Tensor = nn.utils.rnn.pad_sequence(list(clips), batch_first=True)
+def pad_clips(clips: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Pad the windows (w, ...) of clips with zeros to (b, max w, ...), and return the mask (b, max w) of windows."""
+    padded: Tensor = nn.utils.rnn.pad_sequence(list(clips), batch_first=True)
     counts = torch.tensor([len(clip) for clip in clips])
-    return filled, torch.arange(filled.shape[1]) < counts[:, None]
+    return padded, torch.arange(padded.shape[1]) < counts[:, None]
 
 
 def collate(clips: Sequence[TrainingExample]) -> ClipBatch:
-    """Clips of different lengths → a batch, filled up with zeros where the mask is False."""
-    examples, mask = fill_up([clip.examples for clip in clips])
+    """Return a batch of clips of different lengths, padded with zeros where the mask is False."""
+    examples, mask = pad_clips([clip.examples for clip in clips])
     targets = torch.stack([clip.target for clip in clips])
     return ClipBatch(examples, mask, targets, torch.tensor([clip.number for clip in clips]))
 
 
 class ValidationClips(Dataset[TrainingExample]):
-    """All windows of each clip, as prediction has them.
+    """Dataset of clips with all their windows, as in prediction.
 
     Args:
         store: the waveforms.
         targets: (n, classes) float32.
-        numbers: which of the store's waveforms these clips are.
-        window: how audio becomes windows.
+        numbers: number of each clip's waveform in the store.
+        window: division of the audio into windows.
 
     Attributes:
-        window: as given.
+        window: division of the audio into windows.
     """
 
     def __init__(self, store: WaveformStore, targets: Tensor, numbers: Sequence[int], window: WindowSettings) -> None:
@@ -74,43 +74,43 @@ class ValidationClips(Dataset[TrainingExample]):
         self._frontend = LogMel()
 
     def with_window(self, window: WindowSettings) -> ValidationClips:
-        """The same clips, cut otherwise."""
+        """Return the same clips with another division into windows."""
         return ValidationClips(self._store, self._targets, self._numbers, window)
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, place: int) -> TrainingExample:
-        number = self._numbers[place]
+    def __getitem__(self, index: int) -> TrainingExample:
+        number = self._numbers[index]
         examples = _examples(self._frontend, _padded(self._store[number], self.window), self.window.hop)
-        return TrainingExample(examples, self._targets[place], number)
+        return TrainingExample(examples, self._targets[index], number)
 
     def batches(self) -> list[list[int]]:
-        """Places of clips that go into one batch, which is bounded in windows."""
-        found: list[list[int]] = []
-        most = 0
-        for place, number in enumerate(self._numbers):
+        """Return the indices of the clips of each batch; the number of windows in a batch is limited."""
+        batches: list[list[int]] = []
+        longest = 0
+        for index, number in enumerate(self._numbers):
             windows = count_windows(self._store.lengths[number], self.window.hop, self.window.pad)
-            most = max(most, windows)
-            if not found or most * (len(found[-1]) + 1) > _VALIDATION_WINDOWS:
-                found.append([])
-                most = windows
-            found[-1].append(place)
-        return found
+            longest = max(longest, windows)
+            if not batches or longest * (len(batches[-1]) + 1) > _VALIDATION_WINDOWS:
+                batches.append([])
+                longest = windows
+            batches[-1].append(index)
+        return batches
 
 
 class TrainingClips(Dataset[TrainingExample]):
-    """Some neighbouring windows of each clip, augmented. What is drawn depends on (seed, epoch, clip) alone.
+    """Dataset of clips with some neighbouring windows, augmented. Random numbers depend only on (seed, epoch, clip).
 
     Args:
         store: the waveforms.
         targets: (n, classes) float32.
-        numbers: which of the store's waveforms these clips are.
-        settings: how many windows, and which augmentation.
+        numbers: number of each clip's waveform in the store.
+        settings: number of windows, and augmentation.
         noise: recordings to mix in, or None.
 
     Raises:
-        MissingDependencyError: SpecAugment is asked for, and torchaudio cannot be loaded.
+        MissingDependencyError: the settings ask for SpecAugment, and torchaudio cannot be imported.
     """
 
     def __init__(
@@ -132,9 +132,9 @@ class TrainingClips(Dataset[TrainingExample]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, place: tuple[int, int]) -> TrainingExample:
-        """The clip of (epoch, place)."""
-        epoch, index = place
+    def __getitem__(self, key: tuple[int, int]) -> TrainingExample:
+        """Return the clip of (epoch, index)."""
+        epoch, index = key
         settings = self._settings
         rng = augment.derived(settings.seed, epoch, index)
         examples, target = self._windows(index, rng), self._targets[index]
@@ -144,17 +144,17 @@ class TrainingClips(Dataset[TrainingExample]):
             partner = self._windows(other, rng)[: len(examples)]
             mixed = share * examples
             mixed[: len(partner)] += (1 - share) * partner
-            mixed[len(partner) :] += (1 - share) * augment.SILENCE  # the shorter of the two has ended
+            mixed[len(partner) :] += (1 - share) * augment.SILENCE  # beyond the end of the shorter clip
             examples, target = mixed, share * target + (1 - share) * self._targets[other]
         return TrainingExample(examples, target, self._numbers[index])
 
     def _windows(self, index: int, rng: np.random.Generator) -> Tensor:
-        chosen = self._settings.augment
-        waveform = augment.time_shift(self._store[self._numbers[index]], chosen.time_shift, rng)
+        settings = self._settings.augment
+        waveform = augment.time_shift(self._store[self._numbers[index]], settings.time_shift, rng)
         waveform = self._crop(_padded(waveform, self._settings.window), rng)
-        if self._noise is not None and rng.random() < chosen.noise_share:
-            waveform = augment.add_noise(waveform, self._noise[int(rng.integers(len(self._noise)))], chosen.snr, rng)
-        waveform = augment.gain(waveform, chosen.gain, rng)
+        if self._noise is not None and rng.random() < settings.noise_share:
+            waveform = augment.add_noise(waveform, self._noise[int(rng.integers(len(self._noise)))], settings.snr, rng)
+        waveform = augment.gain(waveform, settings.gain, rng)
         examples = _examples(self._frontend, waveform, self._settings.window.hop)
         return examples if self._masks is None else self._masks(examples, rng)
 
@@ -172,14 +172,14 @@ class TrainingClips(Dataset[TrainingExample]):
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Which clips make up each batch of an epoch: (epoch, place) pairs, in an order that (seed, epoch) decides.
+    """Sampler of an epoch's batches: lists of (epoch, index), in a random order that depends on (seed, epoch).
 
     Args:
-        count: how many clips there are.
-        batch_size: clips in a batch; the last one may have fewer.
-        seed: of the order.
-        rank: which of the processes this is.
-        world: how many processes share the clips, each with as many batches.
+        count: number of clips.
+        batch_size: clips in a batch; the last batch may have fewer.
+        seed: random seed of the order.
+        rank: number of this process.
+        world: number of processes that share the clips; each gets the same number of batches.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
@@ -187,11 +187,11 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         self._epoch = self._start = 0
 
     def go_to(self, epoch: int, start: int = 0) -> None:
-        """What the next iteration gives: that epoch, from that batch on."""
+        """Set the epoch of the next iteration, and its first batch."""
         self._epoch, self._start = epoch, start
 
     def __len__(self) -> int:
-        """Batches in a whole epoch."""
+        """Return the number of batches in a whole epoch."""
         return -(-(self._count // self._world) // self._size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
@@ -199,11 +199,11 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         order = np.random.default_rng([self._seed, epoch]).permutation(self._count)
         share = order[self._rank :: self._world][: self._count // self._world]
         for batch in range(self._start, len(self)):
-            yield [(epoch, int(place)) for place in share[batch * self._size : (batch + 1) * self._size]]
+            yield [(epoch, int(index)) for index in share[batch * self._size : (batch + 1) * self._size]]
 
 
 def _examples(frontend: LogMel, waveform: Samples, hop: float) -> Tensor:
-    # A copy, in the front end's precision: the store's samples are not to be written to.
+    # The copy has the front end's precision, and leaves the store's samples unchanged.
     examples: Tensor = frontend(torch.from_numpy(waveform.astype(np.float64)), hop)
     return examples
 

@@ -1,35 +1,29 @@
-"""Labelled sounds: a folder with a sub-folder for each class, or a manifest → examples.
-
-A clip has one label, or, with a column ``labels``, any number from one. What else is known of it decides how data may
-be divided: clips of one ``group`` (a speaker, a place, a recording) belong together, a ``fold`` says where a clip goes
-in cross-validation, a ``split`` whether it is for training, validation or test.
-"""
+"""Reading of labelled clips: a folder with a subfolder for each class, or a manifest → examples."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from vggish_pt.audio import display_name
 from vggish_pt.audio.clip import Clip, path_text
+from vggish_pt.classify.data.examples import (
+    SEPARATOR,
+    Example,
+    LabelledSet,
+    SplitName,
+    file_identity,
+    list_some,
+)
 from vggish_pt.dataset.inputs.files import AUDIO_SUFFIXES, Search, Spelling
 from vggish_pt.dataset.inputs.manifest import Manifest, is_manifest
 from vggish_pt.dataset.inputs.rows import BadRow, Row
 from vggish_pt.errors import SettingsError
 from vggish_pt.utils.remote import RemoteFile, is_address, redacted, resolve_beside
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-SplitName = Literal["train", "validation", "test"]
-SEPARATOR = ";"
-"""Between the labels of a clip."""
 
 _SPLITS: dict[str, SplitName] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -37,104 +31,22 @@ _SPLITS: dict[str, SplitName] = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 _MAX_LABELS = 1 << 16
-_SHOWN = 5  # how many inputs an error names
-
-
-@dataclass(frozen=True)
-class Example:
-    """A sound and what is known of it.
-
-    Attributes:
-        item: the file, or the part of one.
-        labels: names of its classes, sorted; exactly one unless the set is multi-label.
-        fold: its part in cross-validation.
-        group: what it shares with clips that must not be on the other side of a split.
-        split: "train", "validation" or "test".
-    """
-
-    item: Clip
-    labels: tuple[str, ...]
-    fold: str | None = None
-    group: str | None = None
-    split: SplitName | None = None
-
-
-@dataclass(frozen=True)
-class LabelledSet:
-    """Labelled sounds.
-
-    Attributes:
-        examples: in the order of the manifest, or of classes and file names.
-        labels: names of the classes, sorted.
-        multilabel: whether a clip may have several labels.
-        name: how errors call it.
-        passed_over: how many files of a folder were left out because their ending is not one of audio.
-    """
-
-    examples: tuple[Example, ...]
-    labels: list[str]
-    multilabel: bool
-    name: str = "data"
-    passed_over: int = 0
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    @property
-    def items(self) -> list[Clip]:
-        """The sounds alone."""
-        return [example.item for example in self.examples]
-
-    def targets(self) -> NDArray[np.int64]:
-        """Which classes each clip has: (n, classes), 0 or 1."""
-        import numpy as np
-
-        places = {label: place for place, label in enumerate(self.labels)}
-        found = np.zeros((len(self.examples), len(self.labels)), dtype=np.int64)
-        for row, example in enumerate(self.examples):
-            found[row, [places[label] for label in example.labels]] = 1
-        return found
-
-    def counts(self) -> Counter[str]:
-        """How many clips each class has."""
-        return Counter(label for example in self.examples for label in example.labels)
-
-    def groups(self) -> list[str] | None:
-        """For each clip, what must stay on one side of a split: its group; else, of parts of files, the file.
-
-        None if each clip stands alone.
-        """
-        if self.examples and self.examples[0].group is not None:
-            return [str(example.group) for example in self.examples]
-        spelling = Spelling()
-        files = ["/".join(_file(example.item, spelling)) for example in self.examples]
-        return files if len(set(files)) < len(files) else None
-
-    def without(self, places: Collection[int]) -> LabelledSet:
-        """The set less some of its clips; classes stay, even one that has no clip left."""
-        left_out = set(places)
-        kept = tuple(example for place, example in enumerate(self.examples) if place not in left_out)
-        return replace(self, examples=kept)
-
-    def select(self, places: Iterable[int]) -> LabelledSet:
-        """The set of some of its clips, in that order."""
-        return replace(self, examples=tuple(self.examples[place] for place in places))
 
 
 def read_labelled(path: str | os.PathLike[str], *, fold_from: str | None = None) -> LabelledSet:
-    """Reads which sounds there are, and their labels; the sounds themselves are not opened.
+    """Read a list of labelled clips, without opening their audio.
 
     Args:
-        path: a folder with a sub-folder of audio files for each class; or a manifest (CSV, TSV, JSON lines, Parquet;
+        path: a folder with a subfolder of audio files for each class; or a manifest (CSV, TSV, JSON lines, Parquet;
             a path or an address) with columns ``path`` (relative to the manifest's folder) and ``label``, or
             ``labels`` separated by ``;``; optionally ``fold``, ``group``, ``split`` (train, validation, test), and
-            ``start`` and ``end``, seconds in the file. Other columns stay with the items.
-        fold_from: a regular expression that finds the fold in a file's name: its first group, or all that it matches.
-            ``^(\\d)-`` takes ESC-10's and ESC-50's folds.
+            ``start`` and ``end``, seconds in the file. Other columns are kept with the clips.
+        fold_from: a regular expression that finds the fold in a file's name: its first group, or the whole match.
+            ``^(\\d)-`` finds the folds of ESC-10 and ESC-50.
 
     Raises:
-        SettingsError: data that cannot be used; the message says what to do.
-        AudioError: a manifest that cannot be opened.
+        SettingsError: the data cannot be used; the message says what to do.
+        AudioError: the manifest cannot be opened.
     """
     name = os.fspath(path)
     if not is_address(name) and os.path.isdir(name):  # noqa: PTH112 (takes any string)
@@ -155,31 +67,6 @@ def read_labelled(path: str | os.PathLike[str], *, fold_from: str | None = None)
     return found
 
 
-def check_learnable(data: LabelledSet) -> None:
-    """Finds out what prevents any classifier from learning and being tested on a set.
-
-    Raises:
-        SettingsError: no clips, one class only, a class of one clip, or a class that every clip has.
-    """
-    counts = data.counts()
-    if not data.examples:
-        raise SettingsError(f"{data.name}: no clips are left")
-    if len(data.labels) < 2:
-        raise SettingsError(
-            f"{data.name}: there is one class only ({data.labels[0]}); a classifier needs sounds of two at least"
-        )
-    if few := [label for label in data.labels if counts[label] < 2]:
-        raise SettingsError(
-            f"{data.name}: {_list(few)} {_have(few)} fewer than two clips, and one is needed to learn from and one to "
-            "test with; add some, or leave the class out"
-        )
-    if everywhere := [label for label in data.labels if counts[label] == len(data)]:
-        raise SettingsError(
-            f"{data.name}: every clip has the label {everywhere[0]!r}, so nothing can be learned of it; add clips "
-            "without it, or leave the label out"
-        )
-
-
 def _read_folder(name: str) -> LabelledSet:
     label = display_name(name)
     try:
@@ -192,7 +79,7 @@ def _read_folder(name: str) -> LabelledSet:
         entry.name for entry in visible if not entry.is_dir() and Path(entry.name).suffix.lower() in AUDIO_SUFFIXES
     ]
     if not folders:
-        raise SettingsError(f"{label}: no sub-folders; put the sounds of each class into one, or write a manifest")
+        raise SettingsError(f"{label}: no sub-folders; put the clips of each class into one, or write a manifest")
     if loose:
         raise SettingsError(
             f"{label}: {len(loose)} audio files are in no class, the first is {display_name(loose[0])}; move them into "
@@ -210,8 +97,8 @@ def _read_folder(name: str) -> LabelledSet:
         examples += [Example(Clip(path, len(examples) + place), labels) for place, path in enumerate(paths)]
     if failures:
         raise SettingsError(
-            f"{failures[0]}{f' (and {len(failures) - 1} like it)' if failures[1:] else ''}; every sub-folder stands "
-            "for a class: put its sounds there, or take the folder away"
+            f"{failures[0]}{f' (and {len(failures) - 1} like it)' if failures[1:] else ''}; every sub-folder is "
+            "a class: put its clips there, or remove the folder"
         )
     return LabelledSet(tuple(examples), sorted({e.labels[0] for e in examples}), False, label, passed_over)
 
@@ -239,7 +126,7 @@ def _read_manifest(name: str) -> LabelledSet:
     if examples or bad:
         _check_columns(label, columns)
     if bad:
-        raise SettingsError(f"{label}: {len(bad)} rows cannot be used: {_listed(bad)}; correct them or take them out")
+        raise SettingsError(f"{label}: {len(bad)} rows cannot be used: {list_some(bad)}; correct them or remove them")
     if not examples:
         raise SettingsError(f"{label}: the manifest has no rows")
     for column in ("fold", "group", "split"):
@@ -247,11 +134,11 @@ def _read_manifest(name: str) -> LabelledSet:
         if gaps and len(gaps) < len(examples):
             raise SettingsError(
                 f"{label}: column {column!r} is empty in {len(gaps)} of {len(examples)} rows, the first is line "
-                f"{gaps[0]}; fill it in everywhere, or take the column out"
+                f"{gaps[0]}; fill it in everywhere, or remove the column"
             )
     labels = sorted({one for example in examples for one in example.labels})
     if len(labels) > _MAX_LABELS:
-        raise SettingsError(f"{label}: {len(labels)} different labels; is the column really one of labels?")
+        raise SettingsError(f"{label}: {len(labels)} different labels; check that the column holds labels")
     return LabelledSet(tuple(examples), labels, "labels" in columns, label)
 
 
@@ -296,7 +183,7 @@ def _labels(value: Any, *, several: bool = False) -> tuple[str, ...]:
 
 
 def _text(value: Any) -> str | None:
-    """A cell as text; None if it is empty. Whole numbers that came as 1.0 are 1, as tables with gaps store them."""
+    """Return a cell as text, or None if it is empty. A float such as 1.0 is "1": tables with gaps store integers so."""
     if value is None or value != value:  # NaN
         return None
     if isinstance(value, Mapping | list | tuple | bytes):
@@ -324,25 +211,17 @@ def _with_folds(data: LabelledSet, pattern: str) -> LabelledSet:
     if missing:
         raise SettingsError(
             f"{data.name}: fold_from {pattern!r} finds no fold in {len(missing)} of {len(examples)} file names: "
-            f"{_listed(missing, ', ')}"
+            f"{list_some(missing, ', ')}"
         )
     return replace(data, examples=tuple(examples))
 
 
-def _file(item: Clip, spelling: Spelling) -> tuple[str, ...]:
-    """What two items of one file have in common, however it is spelled."""
-    source = item.audio_source
-    if isinstance(source, RemoteFile):
-        return (source.address,)
-    return spelling.identity(source) if isinstance(source, str) else (item.path,)
-
-
 def _check_once(data: LabelledSet) -> None:
-    """A clip that is there twice would be learned from and tested with."""
+    """Check that no clip is listed twice: it could be in both the training and the test part."""
     spelling, seen = Spelling(), dict[Any, Example]()
     for example in data.examples:
         item = example.item
-        identity = (_file(item, spelling), item.start, item.end)
+        identity = (file_identity(item, spelling), item.start, item.end)
         if (other := seen.setdefault(identity, example)) is not example:
             advice = "keep one row" if data.multilabel or other.labels == example.labels else "it can have one label"
             raise SettingsError(
@@ -364,16 +243,3 @@ def _check_groups(data: LabelledSet) -> None:
                     f"{data.name}: group {example.group!r} is in {column} {other!r} and in {column} {place!r}, and "
                     f"clips of one group belong on one side; correct the column {column!r} or 'group'"
                 )
-
-
-def _list(names: Sequence[str]) -> str:
-    return _listed([f"class {name!r}" for name in names], ", ")
-
-
-def _have(names: Sequence[str]) -> str:
-    return "has" if len(names) == 1 else "have"
-
-
-def _listed(parts: Sequence[str], between: str = "; ") -> str:
-    more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
-    return between.join(parts[:_SHOWN]) + more

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.classify.data.labelled import LabelledSet, check_learnable
+from vggish_pt.classify.data.examples import LabelledSet, check_learnable
 from vggish_pt.classify.data.stratify import Indices, distribute, stratified_folds
 from vggish_pt.errors import SettingsError
 from vggish_pt.utils.checks import number, whole

@@ -1,12 +1,12 @@
-"""The decoded audio of a data set, kept, so that training decodes each file once and not in every epoch."""
+"""Store of decoded audio, so that training decodes each file once and not in every epoch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from vggish_pt.audio.resample import ResamplerName, require_resampler
 from vggish_pt.audio.waveform import waveform_chunks
 from vggish_pt.errors import AudioError, OutputError, VGGishError
 from vggish_pt.utils.prefetch import prefetch
+from vggish_pt.utils.text import error_reason
 
 Samples = NDArray[np.float32]
 
@@ -27,12 +28,12 @@ _INDEX_NAME = "waveforms.json"
 
 
 class WaveformStore:
-    """Waveforms at 16 kHz by number, in memory or in a file that is mapped into it.
+    """Waveforms at 16 kHz by number, in memory or in a memory-mapped file.
 
     Args:
-        lengths: samples of each.
-        arrays: the waveforms, or None if they lie one after the other, as float32, in ``path``.
-        path: that file.
+        lengths: number of samples of each waveform.
+        arrays: the waveforms, or None if ``path`` holds them.
+        path: file of the waveforms, one after another, as float32.
     """
 
     def __init__(self, lengths: Sequence[int], arrays: list[Samples] | None, path: Path | None = None) -> None:
@@ -46,7 +47,7 @@ class WaveformStore:
         return len(self.lengths)
 
     def __getitem__(self, number: int) -> Samples:
-        """(T,) float32, not to be written to."""
+        """Return a waveform (T,) float32, which must not be changed."""
         if self._arrays is not None:
             return self._arrays[number]
         if self._mapped is None:
@@ -54,14 +55,14 @@ class WaveformStore:
         return self._mapped[self._offsets[number] : self._offsets[number + 1]]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_mapped": None}  # worker processes map the file themselves
+        return {**self.__dict__, "_mapped": None}  # each worker process maps the file itself
 
 
 def decode(item: Clip, resampler: ResamplerName = "soxr") -> Samples:
-    """The waveform of an input at 16 kHz, (T,) float32.
+    """Return the waveform of a clip at 16 kHz, (T,) float32.
 
     Raises:
-        AudioError: it is missing, empty, damaged or non-finite.
+        AudioError: the clip is missing, empty, damaged or non-finite.
     """
     name = item.name
     try:
@@ -81,21 +82,21 @@ def load(
     workers: int = 1,
     watch: Callable[[int, int], None] | None = None,
 ) -> tuple[WaveformStore, dict[int, AudioError]]:
-    """Decodes a data set.
+    """Decode a data set.
 
     Args:
-        items: what to decode.
-        folder: where to keep the samples in a file, which a later call with the same items takes as it is; None keeps
-            them in memory. A minute of sound has 3.8 MB.
-        resampler: which library resamples.
+        items: clips to decode.
+        folder: folder for a file of samples, which a later call with the same clips reuses; None keeps the samples in
+            memory. A minute of audio takes 3.8 MB.
+        resampler: library that resamples.
         workers: threads that decode.
-        watch: is told how many are done, and of how many.
+        watch: function called with the number of decoded clips and of all clips.
 
     Returns:
-        The waveforms, of length 0 where an input could not be read, and why it could not, by its place.
+        The waveforms, of length 0 for clips that cannot be read, and the errors of these clips by index.
 
     Raises:
-        MissingDependencyError: the resampler's library is not there.
+        MissingDependencyError: the resampler's library is not installed.
         OutputError: the folder cannot be written.
     """
     require_resampler(resampler)
@@ -103,53 +104,60 @@ def load(
     if folder is not None and (found := _reopen(folder, digest)) is not None:
         return found, {}
     failures: dict[int, AudioError] = {}
-    arrays: list[Samples] = []
-    lengths: list[int] = []
 
-    def decoded(place: int) -> Generator[Samples | AudioError]:
+    def decoded(index: int) -> Generator[Samples | AudioError]:
         try:
-            yield decode(items[place], resampler)
+            yield decode(items[index], resampler)
         except AudioError as error:
             yield error
 
-    try:
-        file = None
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / _INDEX_NAME).unlink(missing_ok=True)
-            file = (folder / _SAMPLES_NAME).open("wb")
-        with closing(prefetch(range(len(items)), decoded, workers)) as pieces:
-            for place, piece in enumerate(pieces):
-                if isinstance(piece, AudioError):
-                    failures[place] = piece
-                    piece = np.zeros(0, np.float32)
-                lengths.append(len(piece))
-                if file is None:
-                    arrays.append(piece)
+    def arrays() -> Generator[Samples]:
+        with closing(prefetch(range(len(items)), decoded, workers)) as results:
+            for index, result in enumerate(results):
+                if isinstance(result, AudioError):
+                    failures[index] = result
+                    yield np.zeros(0, np.float32)
                 else:
-                    file.write(piece.tobytes())
+                    yield result
                 if watch is not None:
-                    watch(place + 1, len(items))
-        if folder is None or file is None:
-            return WaveformStore(lengths, arrays), failures
-        file.close()
+                    watch(index + 1, len(items))
+
+    if folder is None:
+        found_arrays = list(arrays())
+        return WaveformStore([len(array) for array in found_arrays], found_arrays), failures
+    with _writing(folder), closing(arrays()) as waveforms:
+        lengths = _write_samples(folder, waveforms)
         if not failures:
             index = json.dumps({"digest": digest, "lengths": lengths})
             (folder / _INDEX_NAME).write_text(index, encoding="ascii")
-        if sum(lengths) == 0:  # an empty file cannot be mapped
-            return WaveformStore(lengths, [np.zeros(0, np.float32)] * len(lengths)), failures
-        return WaveformStore(lengths, None, folder / _SAMPLES_NAME), failures
+    if sum(lengths) == 0:  # an empty file cannot be mapped
+        return WaveformStore(lengths, [np.zeros(0, np.float32)] * len(lengths)), failures
+    return WaveformStore(lengths, None, folder / _SAMPLES_NAME), failures
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if isinstance(error, VGGishError):
             raise
-        raise OutputError(f"{folder}: cannot keep the decoded audio there ({error.strerror or error})") from error
-    finally:
-        if file is not None:
-            file.close()
+        raise OutputError(f"{folder}: decoded audio cannot be written there ({error_reason(error)})") from error
+
+
+def _write_samples(folder: Path, waveforms: Iterable[Samples]) -> list[int]:
+    lengths = []
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _INDEX_NAME).unlink(missing_ok=True)
+    with (folder / _SAMPLES_NAME).open("wb") as file:
+        for waveform in waveforms:
+            file.write(waveform.tobytes())
+            lengths.append(len(waveform))
+    return lengths
 
 
 def remove(folder: Path) -> None:
-    """Removes what :func:`load` kept in a folder."""
+    """Remove the files that :func:`load` wrote into a folder."""
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggish_pt.classify.data.labelled import SEPARATOR, Example, LabelledSet, SplitName
+from vggish_pt.classify.data.examples import SEPARATOR, Example, LabelledSet, SplitName
 from vggish_pt.classify.evaluation.metrics import DEFAULT_THRESHOLD, Metrics, classification_metrics
 from vggish_pt.classify.evaluation.predict import Classifier, predict_clips
 from vggish_pt.classify.evaluation.tables import short

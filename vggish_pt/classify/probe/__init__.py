@@ -27,7 +27,7 @@ from vggish_pt.classify.probe.results import Watch as Watch
 from vggish_pt.errors import AudioError, SettingsError
 
 if TYPE_CHECKING:
-    from vggish_pt.classify.data.labelled import LabelledSet
+    from vggish_pt.classify.data.examples import LabelledSet
     from vggish_pt.errors import VGGishError
     from vggish_pt.model import VGGish
 

@@ -15,7 +15,7 @@ from vggish_pt.classify.evaluation.metrics import Metrics
 from vggish_pt.classify.probe.features import FeatureSettings
 
 if TYPE_CHECKING:
-    from vggish_pt.classify.data.labelled import LabelledSet
+    from vggish_pt.classify.data.examples import LabelledSet
     from vggish_pt.errors import VGGishError
 
 

@@ -1,1 +1,1 @@
-"""Train a classifier: settings, the loop, and the folder of a run."""
+"""Training of a classifier: settings, loop and run folder."""

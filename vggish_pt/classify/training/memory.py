@@ -1,4 +1,4 @@
-"""The process's memory."""
+"""Memory allocation of the process."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ _AHEAD = 1 << 28
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process use freed memory again, instead of giving it back to the system at once.
+    """Make this process reuse freed memory, instead of returning it to the operating system at once.
 
-    glibc's malloc asks the system for each large block and returns it when it is freed. A training step frees and asks
-    for gigabytes, and every page that comes anew has to be cleared first: without that, steps on a CPU are 1.1 to 1.2
-    times as fast (benchmarks/README.md). The price is that the process keeps what it once needed until it ends. It
-    holds for the whole process, so the package calls it in programs of its own alone (``vggish-pt train``); call it in
-    yours.
+    By default, glibc's malloc requests each large block from the system and returns it when it is freed. A training
+    step frees and requests gigabytes, and the system must clear every new page. Without that, steps on a CPU are 1.1
+    to 1.2 times as fast (benchmarks/README.md), but the process keeps its peak memory until it ends. The setting
+    applies to the whole process. ``vggish-pt train`` calls this function; the package's Python functions do not.
 
     Returns:
-        Whether it could be done: on Linux with glibc, unless it was done elsewhere (another malloc is preloaded).
+        True if the setting was made; False without glibc, or if another malloc is preloaded.
     """
     if sys.platform != "linux":
         return False

@@ -1,4 +1,4 @@
-"""What training tells those who watch it."""
+"""Progress events of a training."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """What training tells those who watch it.
+    """Progress event of a training.
 
     Attributes:
-        kind: "decoding", "head" and "step" (``done`` of ``total``), "unreadable" (``text``), "resumed" and "epoch"
-            (``row``; epoch 0 is the head alone), "stopped" (``text``).
-        done: how many.
-        total: of how many.
-        row: an epoch's row of ``metrics.csv``.
-        text: a sentence.
+        kind: "decoding", "head", "step" or "resumed" (``done`` of ``total``), "epoch" (also ``row``; epoch 0 is the
+            head-only stage), "unreadable" or "stopped" (``text``).
+        done: number of completed files, epochs or batches.
+        total: number of all of them.
+        row: row of ``metrics.csv`` of an epoch.
+        text: error or reason.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""The run folder: what training writes, and what ``--resume`` goes on from."""
+"""Run folder of a training: its results, logs, and the checkpoint that ``--resume`` continues from."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _OWN = (
 
 
 class TrainingRun:
-    """A run folder, by path.
+    """Run folder of a training.
 
     Attributes:
-        path: the folder.
-        logs: TensorBoard's files and ``metrics.csv``.
-        last: the checkpoint that training goes on from.
-        best: the weights of the best epoch so far.
-        cache: decoded audio, while training runs.
+        path: path of the folder.
+        logs: folder of TensorBoard's files and ``metrics.csv``.
+        last: checkpoint to resume from.
+        best: weights of the best epoch so far.
+        cache: folder of decoded audio, while training runs.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,10 +57,10 @@ class TrainingRun:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second training out of the folder; the system frees it when the process ends, however it ends.
+        """Lock the folder against a second training. The system releases the lock when the process ends in any way.
 
         Raises:
-            OutputError: another training runs in the folder, or it cannot be written.
+            OutputError: another training is running in the folder, or the folder cannot be written.
         """
         from filelock import FileLock, Timeout
 
@@ -78,32 +78,33 @@ class TrainingRun:
             lock.release()
 
     def prepare(self, config: ClassifierConfig, *, resume: bool, overwrite: bool) -> bool:
-        """Makes the folder ready for training.
+        """Prepare the folder for training.
 
         Args:
-            config: of the classifier to be trained; ``training["settings"]`` and ``training["data"]`` are compared.
-            resume: whether to go on with the training that is there.
-            overwrite: whether to replace it.
+            config: configuration of the classifier to train. Its ``training["settings"]`` and ``training["data"]`` must
+                equal those of a training to resume.
+            resume: continue the training in the folder, if there is one.
+            overwrite: replace the training in the folder.
 
         Returns:
-            Whether there is a training to go on with.
+            True if the folder holds a training to continue, or a finished one.
 
         Raises:
-            OutputError: something is there, and neither was asked for.
-            SettingsError: the training that is there has other settings.
-            CheckpointError: it is damaged, or of a newer version.
+            OutputError: the folder is not empty, and neither ``resume`` nor ``overwrite`` is given.
+            SettingsError: the training in the folder has other settings.
+            CheckpointError: the training in the folder is damaged, or of a newer version.
         """
-        there = [name for name in _OWN if (self.path / name).exists()]
+        existing = [name for name in _OWN if (self.path / name).exists()]
         if resume and (self.path / CONFIG_NAME).exists():
             self._compare(config)
             return self.last.exists() or (self.path / METRICS_NAME).exists()
-        if there and not overwrite:
-            hint = "go on with it (--resume), replace it (--overwrite), or choose another"
-            raise OutputError(f"{self.path}: holds a training already ({there[0]}); {hint}")
+        if existing and not overwrite:
+            hint = "continue it (--resume), replace it (--overwrite), or choose another folder"
+            raise OutputError(f"{self.path}: holds a training already ({existing[0]}); {hint}")
         foreign = [p.name for p in self.path.iterdir() if p.name not in (*_OWN, ".lock")]
-        if foreign and not there:
-            raise OutputError(f"{self.path}: holds other things ({foreign[0]}); choose a new folder")
-        for name in there:
+        if foreign and not existing:
+            raise OutputError(f"{self.path}: holds other files ({foreign[0]}); choose a new folder")
+        for name in existing:
             target = self.path / name
             shutil.rmtree(target) if target.is_dir() else target.unlink()
         store.write_text(self.path / CONFIG_NAME, config.to_json())
@@ -118,15 +119,15 @@ class TrainingRun:
         new = {**json.loads(json.dumps(config.training["settings"])), "data": config.training["data"]}
         if found := differences(old, new):
             raise SettingsError(
-                f"{self.path}: cannot be resumed with other settings ({'; '.join(found)}); give those it was begun "
-                "with, or train into another folder"
+                f"{self.path}: cannot be resumed with other settings ({'; '.join(found)}); use the settings "
+                "of its start, or another folder"
             )
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Writes the state of training, whole or not at all.
+        """Write the checkpoint, whole or not at all.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the checkpoint cannot be written.
         """
         import torch
 
@@ -137,10 +138,10 @@ class TrainingRun:
             file.write(buffer.getbuffer())
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The state that :meth:`save_checkpoint` wrote last; None if it never did.
+        """Return the state that :meth:`save_checkpoint` wrote last, or None if there is none.
 
         Raises:
-            CheckpointError: it is damaged, or of a newer version.
+            CheckpointError: the checkpoint is damaged, or of a newer version.
         """
         import torch
 
@@ -151,7 +152,7 @@ class TrainingRun:
             version = state["checkpoint_version"]
         except Exception as error:  # a damaged file may raise anything
             raise CheckpointError(
-                f"{self.last}: damaged ({type(error).__name__}); train anew with --overwrite"
+                f"{self.last}: damaged ({type(error).__name__}); start again with --overwrite"
             ) from None
         if version > _CHECKPOINT_VERSION:
             raise CheckpointError(
@@ -161,10 +162,10 @@ class TrainingRun:
         return loaded
 
     def save_best(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Keeps the weights of the best epoch so far.
+        """Write the weights of the best epoch so far.
 
         Raises:
-            OutputError: they cannot be written.
+            OutputError: the weights cannot be written.
         """
         from safetensors.torch import save
 
@@ -172,10 +173,10 @@ class TrainingRun:
             file.write(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
 
     def load_best(self) -> dict[str, torch.Tensor]:
-        """The weights that :meth:`save_best` kept.
+        """Return the weights that :meth:`save_best` wrote.
 
         Raises:
-            CheckpointError: they are damaged.
+            CheckpointError: the weights are damaged.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -183,14 +184,14 @@ class TrainingRun:
         try:
             return load_file(self.best)
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{self.best}: cannot be read ({error}); train anew with --overwrite") from None
+            raise CheckpointError(f"{self.best}: cannot be read ({error}); start again with --overwrite") from None
 
     def draw_curve(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Writes ``curve.png``: how the loss and the figures went.
+        """Write ``curve.png``: loss and metrics of each epoch.
 
         Raises:
             MissingDependencyError: matplotlib is not installed.
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         from vggish_pt.classify.evaluation import figures as pictures
         from vggish_pt.utils.figures import save
@@ -198,7 +199,7 @@ class TrainingRun:
         save(pictures.learning_curve(history), self.path / CURVE_NAME)
 
     def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Writes ``logs/metrics.csv``: a row for each epoch."""
+        """Write ``logs/metrics.csv``: a row for each epoch."""
         names = list(dict.fromkeys(name for row in history for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -207,7 +208,7 @@ class TrainingRun:
         store.write_text(self.logs / "metrics.csv", text.getvalue())
 
     def write_split(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes ``split.csv``: which clip was in which part."""
+        """Write ``split.csv``: the part of each clip."""
         text = io.StringIO()
         writer = csv.DictWriter(text, ["path", "start", "end", "labels", "part"], lineterminator="\n")
         writer.writeheader()
@@ -215,18 +216,18 @@ class TrainingRun:
         store.write_text(self.path / SPLIT_NAME, text.getvalue())
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Writes ``metrics.json``, which only a finished training has."""
+        """Write ``metrics.json``, which marks the training as finished."""
         store.write_text(self.path / METRICS_NAME, _json(metrics))
 
     def read_metrics(self) -> dict[str, Any] | None:
-        """What ``metrics.json`` holds; None before training has finished."""
+        """Return the contents of ``metrics.json``, or None if the training has not finished."""
         path = self.path / METRICS_NAME
         if not path.exists():
             return None
         try:
             metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path}: damaged ({error}); train anew with --overwrite") from None
+            raise CheckpointError(f"{path}: damaged ({error}); start again with --overwrite") from None
         return metrics
 
 

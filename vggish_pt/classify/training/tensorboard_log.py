@@ -1,4 +1,8 @@
-"""TensorBoard's log of a run, written without TensorFlow, which tensorboard's writers import where it is there."""
+"""TensorBoard's log of a run, written with TensorBoard's own records and protocol buffers.
+
+``torch.utils.tensorboard.SummaryWriter``, which Lightning's TensorBoardLogger uses too, imports TensorFlow if that is
+installed: 11 seconds and its log messages on standard error.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ class EventsFile:
     """One file of TensorBoard events, flushed after each write.
 
     Args:
-        folder: where to make it; must exist.
-        purge_step: what earlier files of the folder hold from this step on is passed over, or None.
+        folder: existing folder for the file.
+        purge_step: TensorBoard ignores the events of earlier files in the folder from this step on; None keeps all.
     """
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
@@ -35,7 +39,7 @@ class EventsFile:
             self._put(Event(wall_time=time.time(), step=purge_step, session_log=begun))
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Logs scalars by name."""
+        """Log scalars by name."""
         values = [self._summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
         self._put(self._event(wall_time=time.time(), step=step, summary=self._summary(value=values)))
 

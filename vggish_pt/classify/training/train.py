@@ -1,9 +1,11 @@
-"""Training a classifier: labelled clips → a run folder."""
+"""Training of a classifier: labelled clips → a run folder."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +19,8 @@ from vggish_pt.classify.data import waveforms
 from vggish_pt.classify.data.augment import require_masks
 from vggish_pt.classify.data.clips import TrainingClips, ValidationClips
 from vggish_pt.classify.model import VGGishClassifier
-from vggish_pt.classify.training.loop import Job, fit
+from vggish_pt.classify.training.job import Job
+from vggish_pt.classify.training.launch import fit
 from vggish_pt.classify.training.progress import TrainingProgress, Watch
 from vggish_pt.classify.training.run_folder import TrainingRun
 from vggish_pt.classify.training.settings import RunOptions, TrainSettings
@@ -29,15 +32,15 @@ SCRATCH_FC_WIDTH = 4096
 
 
 class LabelledClip(Protocol):
-    """A clip and its labels, such as :class:`vggish_pt.classify.data.labelled.Example`."""
+    """A clip and its labels, such as :class:`vggish_pt.classify.data.examples.Example`."""
 
     @property
     def item(self) -> Clip:
-        """Where its audio is."""
+        """Return the clip's audio file and segment."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of its classes."""
+        """Return the names of the clip's classes."""
 
 
 def train(
@@ -55,32 +58,77 @@ def train(
     overwrite: bool = False,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
-    """Trains a classifier and writes its run folder.
+    """Train a classifier and write its run folder.
 
     Args:
-        training: the clips to learn from.
-        validation: the clips by which the best weights are chosen; may be none, and then the last are kept.
+        training: clips to train on.
+        validation: clips that select the best weights; if empty, the last weights are saved.
         labels: names of the classes.
         out: the run folder.
-        settings: what decides the result.
-        multilabel: whether a clip may have any number of labels.
-        test: clips that are kept out of both; only noted in ``split.csv``.
-        backbone: where to start, instead of the weights that the settings name. It is changed.
-        options: what does not decide the result.
-        resume: whether to go on with the training that is there.
-        overwrite: whether to replace it.
-        watch: is told how training goes.
+        settings: settings that decide the result.
+        multilabel: True if a clip may have any number of labels.
+        test: clips that training does not use; they are only listed in ``split.csv``.
+        backbone: initial backbone, instead of the weights that the settings name. It is changed.
+        options: options that do not change the result.
+        resume: continue the training in the folder, if there is one.
+        overwrite: replace the training in the folder.
+        watch: function that receives the progress.
 
     Returns:
-        What ``metrics.json`` holds.
+        The contents of ``metrics.json``.
 
     Raises:
-        SettingsError: settings that cannot be, or other ones than those of the training to go on with.
+        SettingsError: invalid settings, or other settings than those of the training to resume.
         TrainingError: too few clips or classes; or the loss is not finite.
         AudioError: files that cannot be read.
-        OutputError: the folder cannot be written, or holds a training already.
-        MissingDependencyError: Lightning, TensorBoard or torchaudio is needed and cannot be loaded.
+        OutputError: the folder cannot be written, or already holds a training.
+        MissingDependencyError: Lightning, TensorBoard or torchaudio is needed and cannot be imported.
     """
+    options, watch = options or RunOptions(), watch or _ignore
+    device = _check_environment(settings, options)
+    _check_classes(training, labels, multilabel, settings)
+    run = TrainingRun(out)
+    # The caller's random state is restored at the end.
+    with run.locked(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(settings.seed)
+        model = _model(labels, multilabel, settings, backbone)
+        parts = {"training": list(training), "validation": list(validation)}
+        config = _config(model, settings, parts)
+        resume = run.prepare(config, resume=resume, overwrite=overwrite)
+        if resume and (finished := run.read_metrics()) is not None:
+            return finished
+        run.write_split(_split_rows({**parts, "test": list(test)}))
+        examples = [*parts["training"], *parts["validation"]]
+        store = _decode([example.item for example in examples], run.cache / "clips", settings, options, watch)
+        noise = _noise(settings, run.cache / "noise", options, watch)
+        numbers = _readable(store, len(training))
+        readable = {part: [examples[number] for number in chosen] for part, chosen in numbers.items()}
+        _check_classes(readable["training"], labels, multilabel, settings)
+        targets = {part: _targets(chosen, labels) for part, chosen in readable.items()}
+        job = Job(
+            model=_with_config(model, config),
+            training=TrainingClips(store, targets["training"], numbers["training"], settings, noise),
+            validation=ValidationClips(store, targets["validation"], numbers["validation"], settings.window),
+            plain=ValidationClips(store, targets["training"], numbers["training"], settings.window),
+            targets=targets,
+            names=[example.item.path for example in examples],
+            settings=settings,
+            options=options,
+            run=run,
+            device=device,
+            resume=resume,
+        )
+        metrics = fit(job, watch)
+        waveforms.remove(run.cache)
+        return metrics
+
+
+def _ignore(event: TrainingProgress) -> None:
+    pass
+
+
+def _check_environment(settings: TrainSettings, options: RunOptions) -> torch.device:
+    """Check that libraries, the noise folder and the device exist, and return the device."""
     from vggish_pt.inference.devices import choose_device
     from vggish_pt.utils.optional import require
 
@@ -91,67 +139,33 @@ def train(
         require_masks()
     if settings.augment.noise is not None and not Path(settings.augment.noise).exists():
         raise SettingsError(f"{settings.augment.noise}: no such folder of noise")
-    options = options or RunOptions()
-    watch = watch or _unwatched
     device = choose_device(options.device)
     if device.index is not None and settings.devices > 1:
-        raise SettingsError(f"device {options.device!r} is one, and {settings.devices} are asked for; say cuda")
-    _check(training, labels, multilabel, settings)
-    run = TrainingRun(out)
-    with run.locked(), ExitStack() as stack:
-        # The caller's random state is left alone.
-        stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
-        torch.manual_seed(settings.seed)
-        model = _model(labels, multilabel, settings, backbone)
-        parts = {"training": list(training), "validation": list(validation)}
-        config = _config(model, settings, parts)
-        going_on = run.prepare(config, resume=resume, overwrite=overwrite)
-        if going_on and (finished := run.read_metrics()) is not None:
-            return finished
-        run.write_split(_split_rows({**parts, "test": list(test)}))
-        examples = [*parts["training"], *parts["validation"]]
-        store = _decode([e.item for e in examples], run.cache / "clips", settings, options, watch)
-        noise = _noise(settings, run.cache / "noise", options, watch)
-        readable = [i for i in range(len(examples)) if store.lengths[i] > 0]
-        chosen = {
-            "training": [i for i in readable if i < len(training)],
-            "validation": [i for i in readable if i >= len(training)],
-        }
-        kept = {name: [examples[i] for i in places] for name, places in chosen.items()}
-        _check(kept["training"], labels, multilabel, settings)
-        targets = {name: _targets(clips, labels) for name, clips in kept.items()}
-        job = Job(
-            model=_with_config(model, config),
-            training=TrainingClips(store, targets["training"], chosen["training"], settings, noise),
-            validation=ValidationClips(store, targets["validation"], chosen["validation"], settings.window),
-            plain=ValidationClips(store, targets["training"], chosen["training"], settings.window),
-            targets=targets,
-            names=[example.item.path for example in examples],
-            settings=settings,
-            options=options,
-            run=run,
-            device=device,
-            resume=going_on,
-        )
-        metrics = fit(job, watch)
-        waveforms.remove(run.cache)
-        return metrics
+        raise SettingsError(f"device {options.device!r} is one device, but devices is {settings.devices}; use cuda")
+    return device
 
 
-def _unwatched(event: TrainingProgress) -> None:
-    pass
-
-
-def _check(training: Sequence[LabelledClip], labels: Sequence[str], multilabel: bool, settings: TrainSettings) -> None:
+def _check_classes(
+    training: Sequence[LabelledClip], labels: Sequence[str], multilabel: bool, settings: TrainSettings
+) -> None:
     if len(training) < max(2, settings.devices):
         raise TrainingError(f"training needs at least {max(2, settings.devices)} clips, not {len(training)}")
     if not multilabel and len(labels) < 2:
-        raise TrainingError(f"there is one class only ({labels[0] if labels else 'none'}); training needs two at least")
+        raise TrainingError(f"there is one class only ({labels[0] if labels else 'none'}); training needs at least two")
     seen = {label for example in training for label in example.labels}
     if missing := [label for label in labels if label not in seen]:
         raise TrainingError(
-            f"no training clip has the label {missing[0]!r}; give it clips in the training part, or leave it out"
+            f"no training clip has the label {missing[0]!r}; add training clips with it, or remove the label"
         )
+
+
+def _readable(store: waveforms.WaveformStore, training: int) -> dict[str, list[int]]:
+    """Return the numbers of the readable clips by part; the first ``training`` clips are for training."""
+    readable = [number for number in range(len(store)) if store.lengths[number] > 0]
+    return {
+        "training": [number for number in readable if number < training],
+        "validation": [number for number in readable if number >= training],
+    }
 
 
 def _model(
@@ -167,7 +181,7 @@ def _model(
 
 
 def initialise(backbone: VGGish) -> None:
-    """Random weights for training from scratch, with outputs about as large at every layer.
+    """Initialize the weights at random for training from scratch, so that all layers have outputs of similar size.
 
     He et al., "Delving Deep into Rectifiers" (ICCV 2015).
     """
@@ -178,8 +192,6 @@ def initialise(backbone: VGGish) -> None:
 
 
 def _config(model: VGGishClassifier, settings: TrainSettings, parts: dict[str, list[LabelledClip]]) -> ClassifierConfig:
-    from dataclasses import replace
-
     return replace(model.config, training={"settings": settings.to_dict(), "data": _data_digest(parts)})
 
 
@@ -189,13 +201,10 @@ def _with_config(model: VGGishClassifier, config: ClassifierConfig) -> VGGishCla
 
 
 def _data_digest(parts: dict[str, list[LabelledClip]]) -> str:
-    import hashlib
-    import json
-
-    told = [
+    clips = [
         [name, example.item.key.hex(), list(example.labels)] for name, examples in parts.items() for example in examples
     ]
-    return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(json.dumps(clips).encode(), digest_size=16).hexdigest()
 
 
 def _split_rows(parts: dict[str, list[LabelledClip]]) -> list[dict[str, Any]]:
@@ -229,7 +238,7 @@ def _decode(
     if failures and not options.skip_unreadable:
         raise AudioError(
             f"{len(failures)} of {len(items)} files cannot be read; the first: {next(iter(failures.values()))}; "
-            "repair or remove them, or leave them out (--skip-unreadable)"
+            "repair or remove them, or skip them (--skip-unreadable)"
         )
     return store
 
@@ -241,18 +250,18 @@ def _noise(settings: TrainSettings, folder: Path, options: RunOptions, watch: Wa
 
     files = find_inputs([settings.augment.noise]).files
     if not files:
-        raise SettingsError(f"{settings.augment.noise}: no recordings of noise there")
+        raise SettingsError(f"{settings.augment.noise}: the folder holds no recordings of noise")
     store = _decode([Clip(str(path)) for path in files], folder, settings, options, watch)
-    if not all(store.lengths):  # skipped ones
-        kept = [store[i] for i in range(len(store)) if store.lengths[i]]
-        return waveforms.WaveformStore([len(a) for a in kept], kept)
+    if not all(store.lengths):  # skip unreadable files
+        arrays = [store[number] for number in range(len(store)) if store.lengths[number]]
+        return waveforms.WaveformStore([len(array) for array in arrays], arrays)
     return store
 
 
 def _targets(examples: Sequence[LabelledClip], labels: Sequence[str]) -> Tensor:
-    places = {label: i for i, label in enumerate(labels)}
+    columns = {label: column for column, label in enumerate(labels)}
     targets = np.zeros((len(examples), len(labels)), np.float32)
     for row, example in enumerate(examples):
         for label in example.labels:
-            targets[row, places[label]] = 1
+            targets[row, columns[label]] = 1
     return torch.from_numpy(targets)

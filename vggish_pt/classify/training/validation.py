@@ -1,4 +1,4 @@
-"""How good a classifier is while it is trained: its loss and its figures on clips; and what it must know beforehand."""
+"""Loss and validation metrics of a classifier in training, and the standardization of its features."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from vggish_pt.classify.evaluation.metrics import Metrics, classification_metric
 from vggish_pt.classify.model import VGGishClassifier
 from vggish_pt.classify.training.settings import TrainSettings
 
-_STANDARDIZE_CLIPS = 2000  # enough to know mean and scale of the features
+_STANDARDIZE_CLIPS = 2000  # enough for the mean and scale of the features
 _WEIGHT_BOUND = 100.0
 
-_FIGURES = {"accuracy": "accuracy", "macro_f1": "macro_f1", "map": "mean_average_precision", "loss": "loss"}
+_METRICS = {"accuracy": "accuracy", "macro_f1": "macro_f1", "map": "mean_average_precision", "loss": "loss"}
 
 
-def figure_name(metric: str, multilabel: bool) -> str:
-    """What the validation figure that a setting names is called in ``metrics.csv``, less its "val_"."""
-    return _FIGURES[("map" if multilabel else "accuracy") if metric == "auto" else metric]
+def metric_name(metric: str, multilabel: bool) -> str:
+    """Return the name in ``metrics.csv``, without "val_", of the metric that ``TrainSettings.metric`` selects."""
+    return _METRICS[("map" if multilabel else "accuracy") if metric == "auto" else metric]
 
 
 class Loss(nn.Module):
-    """Cross-entropy, or binary cross-entropy for each class where a clip may have several labels.
+    """Cross-entropy, or binary cross-entropy for each class if a clip may have several labels.
 
     Args:
-        targets: (n, classes) of the training clips, for the weights of classes.
+        targets: (n, classes) of the training clips, for the class weights.
         settings: class weights and label smoothing.
-        multilabel: which of the two.
+        multilabel: True for binary cross-entropy.
     """
 
     weights: Tensor | None
@@ -50,7 +50,7 @@ class Loss(nn.Module):
         self.register_buffer("weights", weights)
 
     def forward(self, logits: Tensor, targets: Tensor, *, smoothed: bool = True) -> Tensor:
-        """The mean loss of clips: logits and targets (b, classes)."""
+        """Return the mean loss of logits and targets (b, classes)."""
         share = self._smoothing if smoothed else 0.0
         if not self._multilabel:
             return F.cross_entropy(logits, targets, weight=self.weights, label_smoothing=share)
@@ -59,26 +59,26 @@ class Loss(nn.Module):
 
 
 @dataclass(frozen=True)
-class Found:
-    """What validation found.
+class ValidationResult:
+    """Result of a validation.
 
     Attributes:
-        figures: by name: "loss" (without smoothing), "accuracy", "macro_f1", "mean_average_precision".
-        metrics: all that can be said; None if scores are not finite.
+        metrics: "loss" (without label smoothing), "accuracy", "macro_f1" and "mean_average_precision".
+        details: all metrics; None if scores are not finite.
     """
 
-    figures: dict[str, float]
-    metrics: Metrics | None
+    metrics: dict[str, float]
+    details: Metrics | None
 
 
 class Validation:
-    """Computes the figures of a model on clips.
+    """Compute the metrics of a model on clips.
 
     Args:
-        clips: all windows of each.
+        clips: the clips, with all their windows.
         targets: (n, classes).
-        loss: how to compute it.
-        device: where the model is.
+        loss: loss to compute.
+        device: device of the model.
         workers: processes that prepare batches.
     """
 
@@ -88,8 +88,8 @@ class Validation:
         self._clips, self._targets, self._loss, self._device, self._workers = clips, targets, loss, device, workers
 
     @torch.no_grad()
-    def __call__(self, model: VGGishClassifier) -> Found | None:
-        """The figures, computed in float32; None if there are no clips."""
+    def __call__(self, model: VGGishClassifier) -> ValidationResult | None:
+        """Return the metrics, computed in float32, or None if there are no clips."""
         if len(self._clips) == 0:
             return None
         training = model.training
@@ -99,33 +99,34 @@ class Validation:
         )
         logits = torch.cat([model(b.examples.to(self._device), b.mask.to(self._device)) for b in batches])
         model.train(training)
-        figures = {"loss": float(self._loss(logits, self._targets.to(self._device), smoothed=False))}
+        metrics = {"loss": float(self._loss(logits, self._targets.to(self._device), smoothed=False))}
         scores = model.scores(logits).cpu().numpy()
         if not np.isfinite(scores).all():
-            return Found(figures, None)
+            return ValidationResult(metrics, None)
         truth = self._targets.numpy() if model.multilabel else self._targets.argmax(dim=1).numpy()
-        metrics = classification_metrics(truth, scores, model.labels, multilabel=model.multilabel)
-        whole = metrics.summary()
-        return Found(figures | {name: whole[name] for name in _FIGURES.values() if name in whole}, metrics)
+        details = classification_metrics(truth, scores, model.labels, multilabel=model.multilabel)
+        summary = details.summary()
+        metrics |= {name: summary[name] for name in _METRICS.values() if name in summary}
+        return ValidationResult(metrics, details)
 
 
 @torch.no_grad()
 def standardize(model: VGGishClassifier, clips: ValidationClips, seed: int, device: torch.device) -> None:
-    """Fits the head's standardisation to the features of training clips, before anything is trained.
+    """Fit the head's standardization to the features of training clips, before training.
 
     Args:
-        model: its backbone as it starts.
-        clips: the training clips, unchanged; of many, some are drawn.
-        seed: of the draw.
-        device: where the model is.
+        model: model with its initial backbone.
+        clips: training clips, without augmentation; a random sample of them is used if there are many.
+        seed: random seed of the sample.
+        device: device of the model.
     """
     batches = clips.batches()
-    found, count = [], 0
+    features, count = [], 0
     model.eval()
-    for place in np.random.default_rng(seed).permutation(len(batches)):
-        batch = collate([clips[i] for i in batches[place]])
-        found.append(model.features(batch.examples[batch.mask].to(device)).cpu())
+    for index in np.random.default_rng(seed).permutation(len(batches)):
+        batch = collate([clips[i] for i in batches[index]])
+        features.append(model.features(batch.examples[batch.mask].to(device)).cpu())
         count += len(batch.numbers)
         if count >= _STANDARDIZE_CLIPS:
             break
-    model.head.fit_standardize(torch.cat(found).to(device))
+    model.head.fit_standardize(torch.cat(features).to(device))

@@ -73,7 +73,7 @@ def test_same_seed_same_result(clips, small_folder, tmp_path):
 
 def test_ten_steps_and_the_logged_rate(clips, small_folder, tmp_path):
     # With ten steps, a tenth of them is one step of warm-up, less one by which torch divides.
-    metrics = run(clips, small_folder, tmp_path / "run", replace(ALONE, head_epochs=10, frozen_blocks=2))
+    metrics = run(clips, small_folder, tmp_path / "run", replace(ALONE, head_epochs=10))
     (row,) = history(tmp_path / "run")
     assert metrics["epochs"] == 0 and np.isfinite(float(row["train_loss"]))
     assert (float(row["lr_head"]), float(row["lr_backbone"])) == (HEAD_LR, 0.0)

@@ -10,7 +10,7 @@ import typer
 
 from vggish_pt.classify.config import HeadConfig, WindowSettings
 from vggish_pt.classify.training.settings import AugmentSettings, RunOptions, TrainSettings
-from vggish_pt.cli.options import Device, Hop, LabelledData, Resampler, Weights
+from vggish_pt.cli.options import Device, FoldFrom, Hop, LabelledData, Overwrite, Pad, Quiet, Resampler, Weights
 from vggish_pt.cli.settings_options import OptionGroup, with_options
 from vggish_pt.errors import SettingsError
 
@@ -74,12 +74,10 @@ def train(
     out: Annotated[Path, _option("Run folder to create.", _RUN, "RUN")],
     weights: Weights = "audioset",
     hop: Hop = 0.96,
-    pad: Annotated[str, _option("Windows at the end of a clip, as in embed.", "Model", "short|drop|tail")] = "short",
+    pad: Pad = "short",
     resampler: Resampler = "soxr",
     device: Device = "auto",
-    fold_from: Annotated[
-        str | None, _option("Regular expression that finds the fold in a file's name.", _DATA, "REGEX")
-    ] = None,
+    fold_from: FoldFrom = None,
     validation_fold: Annotated[str | None, _option("Fold for validation.", _DATA, "FOLD")] = None,
     test_fold: Annotated[str | None, _option("Fold for testing, which training never uses.", _DATA, "FOLD")] = None,
     validation_share: Annotated[
@@ -88,8 +86,8 @@ def train(
     resume: Annotated[
         bool, _option("Resume the training in RUN, with otherwise the same command.", _RUN, None, "--resume")
     ] = False,
-    overwrite: Annotated[bool, _option("Replace the training in RUN.", _RUN, None, "--overwrite")] = False,
-    quiet: Annotated[bool, _option("Print errors only.", _RUN, None, "--quiet", "-q")] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
     **given: Any,
 ) -> None:
     """Train a classifier of sounds: fine-tune VGGish, train a head on it, or train all from scratch (--weights none).

@@ -19,6 +19,7 @@ from vggish_pt.classify.training.settings import differences
 from vggish_pt.errors import CheckpointError, OutputError, SettingsError
 from vggish_pt.pretrained.folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from vggish_pt.utils.atomic import whole_file
+from vggish_pt.utils.json_file import object_text, read_object, write_text
 from vggish_pt.utils.versions import versions
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ class TrainingRun:
         for name in existing:
             target = self.path / name
             shutil.rmtree(target) if target.is_dir() else target.unlink()
-        store.write_text(self.path / CONFIG_NAME, config.to_json())
-        store.write_text(self.path / VERSIONS_NAME, _json({**versions(*_LIBRARIES), "system": platform.platform()}))
+        write_text(self.path / CONFIG_NAME, config.to_json())
+        write_text(self.path / VERSIONS_NAME, object_text({**versions(*_LIBRARIES), "system": platform.platform()}))
         for folder in (self.logs, self.last.parent):
             folder.mkdir(exist_ok=True)
         return False
@@ -201,23 +202,15 @@ class TrainingRun:
     def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write ``logs/metrics.csv``: a row for each epoch."""
         names = list(dict.fromkeys(name for row in history for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        store.write_text(self.logs / "metrics.csv", text.getvalue())
+        _write_csv(self.logs / "metrics.csv", names, history)
 
     def write_split(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``split.csv``: the part of each clip."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, ["path", "start", "end", "labels", "part"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        store.write_text(self.path / SPLIT_NAME, text.getvalue())
+        _write_csv(self.path / SPLIT_NAME, ["path", "start", "end", "labels", "part"], rows)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``, which marks the training as finished."""
-        store.write_text(self.path / METRICS_NAME, _json(metrics))
+        write_text(self.path / METRICS_NAME, object_text(metrics, allow_nan=True))
 
     def read_metrics(self) -> dict[str, Any] | None:
         """Return the contents of ``metrics.json``, or None if the training has not finished."""
@@ -225,11 +218,14 @@ class TrainingRun:
         if not path.exists():
             return None
         try:
-            metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            return read_object(path)
+        except (OSError, CheckpointError) as error:
             raise CheckpointError(f"{path}: damaged ({error}); start again with --overwrite") from None
-        return metrics
 
 
-def _json(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -79,7 +79,7 @@ def test_ten_steps_and_the_logged_rate(clips, small_folder, tmp_path):
     assert (float(row["lr_head"]), float(row["lr_backbone"])) == (HEAD_LR, 0.0)
 
 
-@pytest.mark.parametrize("share", [0.01, 0.1, 0.2, 0.25, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.2, 0.25, 0.3, 0.5])
 def test_one_cycle_of_any_number_of_steps(share):
     for steps in range(1, 101):
         optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
@@ -92,6 +92,13 @@ def test_one_cycle_of_any_number_of_steps(share):
             optimizer.step()
             schedule.after("step")
         assert all(0 < rate <= 0.1 for rate in rates), (share, steps, rates)
+
+
+def test_a_cycle_of_warm_up_only_is_refused():
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    settings = replace(ALONE, schedule_options={"pct_start": 1.0})
+    with pytest.raises(SettingsError, match=r"pct_start must be a number from 0 to below 1, not 1\.0"):
+        make_schedule(optimizer, settings, 8, higher_is_better=True)
 
 
 @pytest.mark.parametrize("place", [("head", 5), ("epoch", 0), ("step", 2)])

@@ -13,6 +13,7 @@ from vggish_pt.classify.model import VGGishClassifier
 from vggish_pt.classify.training.settings import BLOCKS, TrainSettings
 from vggish_pt.errors import SettingsError
 from vggish_pt.nn.layers import fused_stages
+from vggish_pt.utils.checks import number
 
 # Optimizers that need other arguments than gradients, and schedules that need other schedules or functions.
 _OTHER_OPTIMIZERS = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
@@ -162,6 +163,7 @@ def make_schedule(
     }
     options = {**defaults.get(name, {}), **settings.schedule_options}
     if name == "OneCycleLR" and "pct_start" in options:
+        number("pct_start", options["pct_start"], 0, 1, below=True)  # torch divides by the steps after the warm-up
         options["pct_start"] = warm_up_share(options["pct_start"], options["total_steps"])
     every: Any = "step" if name in _EVERY_STEP else "metric" if name == "ReduceLROnPlateau" else "epoch"
     try:

@@ -131,7 +131,7 @@ def test_stray_bytes_before_the_first_frame(name: str, front: bytes) -> None:
 @pytest.mark.parametrize("name", ["vorbis.ogg", "free.flac", "aac.m4a"])
 def test_unknown_bytes_behind_are_reported_and_cost_nothing(name: str) -> None:
     content = WHOLE.get(name) or encode_av(name)
-    with pytest.warns(AudioWarning, match="4000 bytes are neither sound nor tags of a known kind"):
+    with pytest.warns(AudioWarning, match="4000 bytes are neither audio nor tags of a known kind"):
         waveform = decode(content + b"\x01\x02\x03\x04" * 1000)
     np.testing.assert_array_equal(waveform, decode(content))
 

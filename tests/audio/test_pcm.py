@@ -54,22 +54,22 @@ def test_samples_are_soundfiles(encoding: str, channels: int, rng: np.random.Gen
         blocks.append(scaled(pcm.push(data[start : start + size])))
         start += size
     np.testing.assert_array_equal(np.concatenate(blocks), expected)
-    assert pcm.complaint() is None
+    assert pcm.end_problem() is None
 
 
 def test_an_end_within_a_sample() -> None:
     pcm = Pcm(2, "s16le")
     assert pcm.push(b"\0" * 11).shape == (2, 2)
-    assert pcm.complaint() == "the last 3 bytes are no whole sample and were left out"
+    assert pcm.end_problem() == "the last 3 bytes are no whole sample and were left out"
     assert pcm.push(b"\0").shape == (2, 1)
-    assert pcm.complaint() is None
+    assert pcm.end_problem() is None
 
 
 def test_what_follows_the_sound_is_passed_over() -> None:
     pcm = Pcm(1, "s16le", 6)
-    assert pcm.complaint() == "the sound ended 6 bytes before its header said"
+    assert pcm.end_problem() == "the audio ends 6 bytes before the length in its header"
     assert [pcm.push(b"abcd").shape, pcm.push(b"efgh").shape, pcm.push(b"LIST").shape] == [(1, 2), (1, 1), (1, 0)]
-    assert pcm.complaint() is None
+    assert pcm.end_problem() is None
 
 
 @pytest.mark.parametrize("encoding", ["", "pcm", "S16LE", "s16", "mp3"])
@@ -94,7 +94,7 @@ def test_headers_of_libsndfile(subtype: str, container: str, rng: np.random.Gene
     assert (header.sample_rate, header.channels) == (22_050, 2)
     pcm = Pcm(header.channels, header.encoding, header.length)
     np.testing.assert_array_equal(scaled(pcm.push(data[header.offset :])), expected)
-    assert pcm.complaint() is None
+    assert pcm.end_problem() is None
 
 
 @pytest.mark.parametrize("length", [0, 0x7F00_0000, 0x7FFF_F000, 0x8000_0000, 0xFFFF_FFFF])
@@ -131,7 +131,7 @@ def test_samples_that_are_no_plain_numbers(kind: int, bits: int) -> None:
 def test_headers_without_end() -> None:
     with pytest.raises(AudioError, match="without samples in its first 4 MB"):
         read_wav_header(b"RIFF\0\0\0\0WAVEJUNK\xff\xff\xff\xff", "pipe")
-    with pytest.raises(AudioError, match="does not say its sample format"):
+    with pytest.raises(AudioError, match="without a sample format before the samples"):
         read_wav_header(b"RIFF\0\0\0\0WAVEdata\0\0\0\0", "pipe")
 
 

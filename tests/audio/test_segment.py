@@ -70,7 +70,7 @@ def test_a_part_of_an_array() -> None:
 def test_a_part_behind_the_end(name: str) -> None:
     data = encode(name, PCM, RATE)
     for start in (SECONDS, 7.0, 1e12):
-        with pytest.raises(AudioError, match=r"^a: the part from .* s lies behind its end at 3\.200 s$"):
+        with pytest.raises(AudioError, match=r"^a: the part begins at .* s, after the end of the audio at 3\.200 s$"):
             decode(data, name="a", start=start)
 
 
@@ -79,7 +79,7 @@ def test_a_part_that_ends_behind_the_end(name: str) -> None:
     data = encode(name, PCM, RATE)
     expected = decode(data, start=3.0)
     assert np.array_equal(decode(data, start=3.0, end=len(decode(data)) / RATE + 0.09), expected)  # rounded: no word
-    with pytest.warns(AudioWarning, match=r"^a: ends at 3\.\d+ s, before the part does at 4 s"):
+    with pytest.warns(AudioWarning, match=r"^a: ends at 3\.\d+ s, before the end of the part at 4 s"):
         assert np.array_equal(decode(data, name="a", start=3.0, end=4.0), expected)
 
 
@@ -87,7 +87,7 @@ def test_a_part_that_ends_behind_the_end(name: str) -> None:
     ("start", "end"), [(-0.1, None), (1, 1), (2, 1), (float("nan"), None), (0, float("inf")), (None, 0.0), (None, -1)]
 )
 def test_times_that_cannot_be(start: Any, end: Any) -> None:
-    with pytest.raises(SettingsError, match="no part of a sound"):
+    with pytest.raises(SettingsError, match="not a part of an audio file"):
         open_audio(b"", start=start, end=end)
 
 

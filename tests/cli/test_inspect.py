@@ -146,8 +146,8 @@ def test_all_kinds_of_inputs(run_cli: Cli, tree: Path) -> None:
         ("t/a.wav", 2.5, None, None),
     ]
     assert run.stderr.splitlines() == [
-        "vggish-pt: t/m.csv:4: a.wav: end 1 does not lie after start 3",
-        "vggish-pt: b.flac: the part from 9 s lies behind its end at 3.000 s",
+        "vggish-pt: t/m.csv:4: a.wav: end 1 is not after start 3",
+        "vggish-pt: b.flac: the part begins at 9 s, after the end of the audio at 3.000 s",
     ]
     run = run_cli("inspect", "t/notes.csv", "t/s.parquet", cwd=tree.parent)
     assert run.returncode == 1

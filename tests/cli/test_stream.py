@@ -166,7 +166,7 @@ def test_truncated_wav(run_cli: RunCli, small_folder: Path, tmp_path: Path) -> N
     data = (tmp_path / "a.wav").read_bytes()
     result = stream_bytes(run_cli, small_folder, tmp_path, data[:-1000])
     assert (result.returncode, len(lines(result.stdout))) == (0, 3)
-    assert "the sound ended 1000 bytes before its header said" in result.stderr
+    assert "the audio ends 1000 bytes before the length in its header" in result.stderr
 
 
 def test_settings_of_embed(run_cli: RunCli, small_folder: Path, small_model: VGGish, tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_microphones_that_fail(live: Any, microphone: Any) -> None:
     code, _, err = live("--microphone", "--channels", "3", env=microphone()).finish()
     assert (code, err) == (1, "vggish-pt: microphone: cannot be opened (Invalid number of channels)\n")
     code, _, err = live("--microphone", env=microphone(overflow=True)).finish()
-    assert (code, err) == (1, "vggish-pt: microphone: the system lost sound\n")
+    assert (code, err) == (1, "vggish-pt: microphone: the system lost audio\n")
 
 
 def test_no_microphone_extra(run_cli: RunCli, small_folder: Path, tmp_path: Path) -> None:

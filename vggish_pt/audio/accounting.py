@@ -1,4 +1,4 @@
-"""Comparison of the sound that a file should have with the sound that was decoded: the one place for all formats."""
+"""Comparison of the audio that a file should have with the audio that was decoded, for all formats."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _TOUCHING = 1e-4  # seconds
 
 @dataclass
 class Accounting:
-    """Record of the sound that is missing from a file: an error, or a warning if the caller allows it.
+    """Record of the audio that is missing from a file: an error, or a warning if the caller allows it.
 
     Attributes:
         name: name of the file in errors.
-        allow_truncated: True to warn of missing sound and use the rest.
-        elapsed: seconds of the streams that have been decoded, with what was missing from them.
-        losses: number of places at which sound was found missing.
+        allow_truncated: True warns of missing audio and uses the rest.
+        elapsed: duration in seconds of the streams decoded so far, including their missing audio.
+        losses: number of places at which audio was found missing.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Accounting:
     _warned: int = 0
 
     def report(self, loss: Loss) -> None:
-        """Report missing sound; its times count from the start of the present stream."""
+        """Report missing audio; its times count from the start of the current stream."""
         self.losses += 1
         end = None if loss.end is None else self.elapsed + loss.end
         loss = replace(loss, start=self.elapsed + loss.start, end=end)
@@ -47,10 +47,10 @@ class Accounting:
         self._unsettled = loss
 
     def settle(self) -> None:
-        """Raise or warn because of the sound that was reported last; what is reported next does not touch it.
+        """Raise or warn about the last reported loss, which cannot be merged with the next one.
 
         Raises:
-            AudioError: missing sound is not allowed.
+            AudioError: missing audio is not allowed.
         """
         loss, self._unsettled = self._unsettled, None
         if loss is None:
@@ -58,7 +58,7 @@ class Accounting:
         start, end = loss.start, loss.end
         used = "using what is there before and behind it"
         if loss.readable:
-            message = f"the sound ends at {start:.3f} s by the file's header, but goes on{_until(end)} ({loss.reason})"
+            message = f"the audio ends at {start:.3f} s by the file's header, but goes on{_until(end)} ({loss.reason})"
             used = "using all of it"
         elif loss.at_end:
             detail = loss.reason if start == 0 and not end else f"{loss.reason}: {start:.3f} s{_of(end)}"
@@ -77,9 +77,9 @@ class Accounting:
             warnings.warn(f"{self.name}: {message}; {used}{more}", AudioWarning, stacklevel=2)
 
     def report_unknown(self, count: int) -> None:
-        """Warn of bytes that are neither sound nor metadata of a known kind."""
+        """Warn of bytes that are neither audio nor metadata of a known kind."""
         warnings.warn(
-            f"{self.name}: {count} bytes are neither sound nor tags of a known kind; they are ignored",
+            f"{self.name}: {count} bytes are neither audio nor tags of a known kind; they are ignored",
             AudioWarning,
             stacklevel=2,
         )
@@ -88,15 +88,15 @@ class Accounting:
         """Iterate over the samples of one stream, and report those that are missing.
 
         Args:
-            stream: what the structure of the file says of it.
-            decoder: decodes it.
-            first: samples per channel that the decoder was made to skip.
+            stream: the stream, as the structure of the file describes it.
+            decoder: decoder of the stream.
+            first: samples per channel that the decoder skips.
 
         Yields:
             (n, channels) float64.
 
         Raises:
-            AudioError: sound is missing.
+            AudioError: audio is missing.
         """
         rate = decoder.sample_rate
         expected = sorted(stream.losses, key=lambda loss: loss.after)
@@ -104,7 +104,7 @@ class Accounting:
         for block in decoder.blocks:
             if isinstance(block, Loss):
                 if self._is_complete(stream, decoded, rate):
-                    break  # bytes behind the sound confuse the decoder
+                    break  # bytes behind the audio confuse the decoder
                 missing += (block.end or block.start) - block.start
                 failed = failed or block.end is None
                 self._report_failure(block, decoded)

@@ -16,20 +16,20 @@ _STRAY_BYTES = 16
 # Samples that all are printable ASCII are none.
 _TEXT = re.compile(rb"[\t\r\n -~]*")
 _TEXT_BYTES = 1 << 16
-_COUNTS_LESS = "its header counts less sound than the file holds"
+_COUNTS_LESS = "its header counts less audio than the file holds"
 FALLBACKS = {b"RIFF": "wav", b"RF64": "wav", b"BW64": "wav", b"caff": "caf", b"FORM": "aiff", b".snd": "au"}
 """FFmpeg's names of these formats, by the first bytes of a file."""
 
 
 def parse(scanner: Scanner, start: int = 0) -> Structure | None:
-    """Find the sound of a WAV, RF64, W64, AIFF, CAF or AU file, and of those joined to it.
+    """Find the audio of a WAV, RF64, W64, AIFF, CAF or AU file, and of those joined to it.
 
     Args:
         scanner: the file.
         start: where its header begins.
 
     Returns:
-        A stream for each file; None if there is no sound in the first.
+        A stream for each file; None if there is no audio in the first.
     """
     streams: list[Stream] = []
     unknown, position = 0, start
@@ -85,7 +85,7 @@ def _length(scanner: Scanner, data: DataChunk, losses: list[Loss]) -> tuple[int,
     if _TEXT.fullmatch(scanner.read(after, min(_TEXT_BYTES, size - after))):
         return declared, after
     end = before_tags(scanner, data.start + declared, size)
-    if not (data.outer is not None and abs(data.outer - size) <= 1):  # the file's own length says that it is sound
+    if not (data.outer is not None and abs(data.outer - size) <= 1):  # the file's own length says that it is audio
         begin = data.seconds(declared)
         stop = data.seconds(end - data.start) or None
         losses.append(Loss(begin, begin, stop, _COUNTS_LESS, readable=True))

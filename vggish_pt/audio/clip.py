@@ -98,7 +98,7 @@ class Clip:
 
     @property
     def audio_source(self) -> AudioLike | Opener:
-        """What :func:`vggish_pt.audio.open_audio` opens: ``source``, or the local file ``path``."""
+        """Argument for :func:`vggish_pt.audio.open_audio`: ``source``, or the local file ``path``."""
         return self.path if self.source is None else self.source
 
     @property
@@ -108,7 +108,7 @@ class Clip:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that the clip's source keeps: those of an array, or of an audio file given as bytes."""
+        """Memory of the clip's source in bytes: the size of an array, or of an audio file given as bytes."""
         source = self.source
         return len(source) if isinstance(source, bytes | bytearray) else int(getattr(source, "nbytes", 0))
 

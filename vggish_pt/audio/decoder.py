@@ -1,4 +1,4 @@
-"""An opened stream of sound, whichever library decodes it."""
+"""An opened audio stream, whichever library decodes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audio files: the streams in them decoded one after the other, until all of the file is accounted for.
+"""Audio files: their streams are decoded one after the other, until the whole file is read or reported as missing.
 
 A decoder yields every sample that the file holds, or raises an error that says which are missing.
 """
@@ -23,7 +23,7 @@ from vggish_pt.errors import AudioError, MissingDependencyError
 
 @dataclass(frozen=True)
 class _Source:
-    """A file, and how to open streams in it."""
+    """Audio file, with a method that opens its streams."""
 
     file: BinaryIO
     path: Path | None
@@ -32,7 +32,7 @@ class _Source:
     track: int
 
     def open(self, stream: Stream) -> Decoder[Samples | Loss]:
-        """Open a stream with the library that reads it.
+        """Open a stream with the library that can read it.
 
         Raises:
             AudioError: no library does, or PyAV is missing.
@@ -66,9 +66,9 @@ def open_file(
 
     Args:
         file: the file, seekable, at its start; closed by the decoder's ``close``.
-        path: where it lies, if it has a path.
+        path: path of the file, if it has one.
         name: name of the file in errors.
-        allow_truncated: True decodes what a truncated or damaged file still holds, with a warning.
+        allow_truncated: True decodes the readable part of a truncated or damaged file, with a warning.
         track: number of the audio track of a video, from 0.
 
     Raises:
@@ -87,7 +87,7 @@ def open_file(
 
 
 class _Chain:
-    """Decodes the streams of a file one after the other, as one sound."""
+    """Decoder of the streams of a file, one after the other, as one recording."""
 
     def __init__(self, source: _Source, structure: Structure, accounting: Accounting) -> None:
         self._source = source
@@ -154,7 +154,7 @@ class _Chain:
             accounting.report_unknown(self._structure.unknown)
 
     def _resuming(self, stream: Stream, decoder: Decoder[Samples | Loss], decoded: int) -> Iterator[Samples | Loss]:
-        """Iterate over the blocks of a stream, and where decoding fails, open it again behind the damage."""
+        """Iterate over the blocks of a stream. If decoding fails, open the stream again after the damage."""
         lost = base = 0  # samples that are missing, and those before the part that is decoded now
         resume = stream.resume
         while True:
@@ -192,14 +192,14 @@ class _Chain:
 
 
 def _until_end(loss: Loss, stream: Stream) -> Loss:
-    """Return a loss of all that is left of a stream, with the time at which the stream ends."""
+    """Return the loss of the rest of a stream, with the time at which the stream ends."""
     if loss.end is None and stream.seconds is not None and stream.seconds > loss.start:
         return replace(loss, end=stream.seconds)
     return loss
 
 
 class _Converter:
-    """Gives the samples of a stream the rate and the channels of the first stream."""
+    """Converter of a stream to the sample rate and the channels of the first stream."""
 
     def __init__(self, decoder: Decoder[Samples | Loss], first: Decoder[Samples | Loss]) -> None:
         self._channels = first.channels
@@ -212,7 +212,7 @@ class _Converter:
             )
 
     def push(self, block: Samples) -> Iterator[Samples]:
-        """Convert a block; its channels are averaged if their number differs, as all are in the end."""
+        """Convert a block. If the number of channels differs, they are averaged, as embedding averages them anyway."""
         if block.shape[1] != self._channels:
             block = np.repeat(block.mean(axis=1, keepdims=True), self._channels, axis=1)
         if self._resampler is not None:
@@ -221,7 +221,7 @@ class _Converter:
             yield block
 
     def flush(self) -> Iterator[Samples]:
-        """Give what is left at the end of the stream."""
+        """Return the remaining samples at the end of the stream."""
         if self._resampler is not None:
             rest = self._resampler.resample_chunk(np.zeros((0, self._channels)), last=True)
             if len(rest):

@@ -200,7 +200,7 @@ def parse(scanner: Scanner, start: int = 0, end: int | None = None) -> Structure
     Args:
         scanner: the file.
         start: where "fLaC" stands.
-        end: the byte behind the file's sound; None for the end of the file.
+        end: the byte behind the file's audio; None for the end of the file.
 
     Returns:
         A stream for each run of frames; None if there is no STREAMINFO.

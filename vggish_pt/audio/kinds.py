@@ -1,4 +1,4 @@
-"""Kind of a file by its content, never by its name, and the structure of its sound."""
+"""Kind of a file by its content, never by its name, and the structure of its audio."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def find_structure(scanner: Scanner) -> Structure | None:
         scanner: the file.
 
     Returns:
-        Its streams of sound; None if its content is of no known kind.
+        Its audio streams; None if its content is of no known kind.
     """
     for start in dict.fromkeys((0, skip_metadata(scanner, 0))):
         found = _parse_at(scanner, start)

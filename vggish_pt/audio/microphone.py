@@ -1,4 +1,4 @@
-"""The microphone, through the extra ``mic`` (sounddevice, which is PortAudio)."""
+"""Recording from a microphone with the extra ``mic`` (sounddevice, which uses PortAudio)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from numpy.typing import NDArray
 from vggish_pt.errors import AudioError
 from vggish_pt.utils.optional import require
 
-# How much sound may wait to be embedded. A gap would shift all times after it, so there is none: it is an error.
+# Limit of recorded audio that waits to be embedded. Beyond it, audio would be lost and all later times would be wrong,
+# so this is an error.
 _MAX_WAITING_SECONDS = 30.0
 _BLOCK_SECONDS = 0.02
 _POLL_SECONDS = 0.1
 
 
 class Microphone:
-    """The default input device: a context manager that gives sound as it arrives.
+    """Default input device: a context manager from which audio is read as it arrives.
 
     Args:
         sample_rate: hertz; None for the device's own.
-        channels: how many.
+        channels: number of channels.
 
     Attributes:
         sample_rate: hertz.
 
     Raises:
-        AudioError: there is no microphone, or not such a one.
-        MissingDependencyError: the extra is not installed.
+        AudioError: there is no microphone, or it does not support the rate or the number of channels.
+        MissingDependencyError: sounddevice is not installed.
     """
 
     def __init__(self, sample_rate: int | None = None, channels: int = 1) -> None:
@@ -45,27 +46,27 @@ class Microphone:
                 channels=channels,
                 dtype="float32",
                 blocksize=int(self.sample_rate * _BLOCK_SECONDS),
-                callback=self._heard,
+                callback=self._receive,
             )
         except (self._library.PortAudioError, ValueError) as error:
             raise AudioError(f"microphone: cannot be opened ({error})", "microphone") from error
 
-    def _heard(self, block: NDArray[np.float32], _frames: int, _time: Any, status: Any) -> None:
+    def _receive(self, block: NDArray[np.float32], _frames: int, _time: Any, status: Any) -> None:
         if status.input_overflow:
-            self._lost = "the system lost sound"
+            self._lost = "the system lost audio"
         try:
-            self._waiting.put_nowait(block.T.copy())  # PortAudio uses the block again
+            self._waiting.put_nowait(block.T.copy())  # PortAudio reuses the memory of the block
         except queue.Full:
-            self._lost = "embedding is slower than the sound; use a longer hop"
+            self._lost = "embedding is slower than the recording; use a longer hop"
 
     def read(self) -> NDArray[np.float32]:
-        """Waits for sound.
+        """Wait for the next block of audio and return it.
 
         Returns:
             (channels, n) float32.
 
         Raises:
-            AudioError: sound was lost.
+            AudioError: audio was lost.
         """
         while True:
             if self._lost is not None:
@@ -76,7 +77,7 @@ class Microphone:
                 continue
 
     def rest(self) -> Iterator[NDArray[np.float32]]:
-        """Stops listening; gives what has been heard and not yet read."""
+        """Stop recording, and yield the blocks that were recorded but not read."""
         self._stream.close()
         while not self._waiting.empty():
             yield self._waiting.get()

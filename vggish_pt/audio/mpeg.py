@@ -1,7 +1,7 @@
 """Frames of MPEG audio (layers I to III) and of AAC in ADTS: runs of them, and the bytes between runs.
 
 libsndfile and FFmpeg give up, or continue silently, where frames are interrupted. Here frames are counted first, so
-that decoders see nothing but frames and missing sound is known.
+that decoders see nothing but frames and missing audio is known.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BIT_RATES = {
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _AAC_SAMPLES = 1024
 
-# A frame that carries no sound but the length of what follows: header, side information of one of three sizes (two
+# A frame that carries no audio but the length of what follows: header, side information of one of three sizes (two
 # bytes more with a checksum), mark, flags, fields.
 _LENGTH_FRAME = re.compile(rb"..(?:.{11}|.{13}|.{19}|.{21}|.{34}|.{36})(?:Xing|Info)...(.)(.{8})", re.DOTALL)
 

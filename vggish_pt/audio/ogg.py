@@ -61,7 +61,7 @@ def checksum(page: bytes) -> int:
 
 
 def _read_page(scanner: Scanner, position: int) -> _Page | None:
-    """Return the page at a position; None if there is none that is whole and sound."""
+    """Return the page at a position; None if there is none that is complete and valid."""
     head = scanner.read(position, _HEADER_BYTES + 255)
     if head[:4] != b"OggS" or len(head) < _HEADER_BYTES or len(head) < _HEADER_BYTES + (count := head[26]):
         return None
@@ -153,7 +153,7 @@ def _take(link: _Link, page: _Page) -> None:
 
 
 def _note_gap(links: list[_Link], start: int, stop: int, page: _Page | None) -> int:
-    """Note bytes between pages; return how many cost no sound."""
+    """Note bytes between pages; return how many cost no audio."""
     missing = stop - start
     if missing <= 0:
         return 0

@@ -1,6 +1,6 @@
-"""Sound as bytes that arrive bit by bit: raw PCM, and the header of a WAV whose length nobody knows yet.
+"""Reading of raw PCM and WAV from pipes, which cannot seek and whose length is unknown.
 
-Files are read by :mod:`vggish_pt.audio.sndfile`; this is for pipes, where nothing can be looked up twice.
+Files are read by :mod:`vggish_pt.audio.sndfile`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENCODINGS = {
     "f64le": "<f8",
     "f64be": ">f8",
 }
-"""FFmpeg's names of sample formats, and their NumPy types; 24 bits have none of their own."""
+"""FFmpeg's names of sample formats, and their NumPy types. NumPy has no type of 24 bits."""
 
 _INTEGER, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _WAV_ENCODINGS = {
@@ -39,16 +39,16 @@ _WAV_ENCODINGS = {
     (_FLOAT, 32): "f32le",
     (_FLOAT, 64): "f64le",
 }
-# Broadcast WAVs have pages of text before the sound, but not this many.
+# Broadcast WAVs have text before the samples, but less than this.
 _MAX_HEADER = 1 << 22
 _UNKNOWN_LENGTH_64 = 1 << 62
 
 
 def check_encoding(encoding: str) -> str:
-    """Returns ``encoding`` if there is such a sample format.
+    """Return ``encoding`` if it is the name of a sample format.
 
     Raises:
-        SettingsError: there is not.
+        SettingsError: it is not.
     """
     if encoding not in ENCODINGS:
         raise SettingsError(f"encoding must be one of {', '.join(ENCODINGS)}, not {encoding!r}")
@@ -56,12 +56,12 @@ def check_encoding(encoding: str) -> str:
 
 
 class Pcm:
-    """Bytes of interleaved samples → arrays.
+    """Parser of interleaved samples: bytes → arrays.
 
     Args:
-        channels: how many.
+        channels: number of channels.
         encoding: one of :data:`ENCODINGS`.
-        length: how many bytes are sound; what follows is passed over. None if all are.
+        length: number of bytes with samples; later bytes are ignored. None if all bytes are samples.
     """
 
     def __init__(self, channels: int, encoding: str, length: int | None = None) -> None:
@@ -72,10 +72,10 @@ class Pcm:
         self._missing = length
 
     def push(self, data: bytes) -> NDArray[Any]:
-        """Takes the next bytes.
+        """Add bytes, and return the samples that they complete.
 
         Returns:
-            The whole samples in them: (channels, n), n from 0, of a type that :meth:`vggish_pt.VGGish.embed` takes.
+            (channels, n), n from 0, of a type that :meth:`vggish_pt.VGGish.embed` takes.
         """
         if self._missing is not None:
             data = data[: self._missing]
@@ -89,16 +89,16 @@ class Pcm:
     def _values(self, data: bytes) -> NDArray[Any]:
         if self._type[2:] != "3":
             return np.frombuffer(data, self._type)
-        # The upper three bytes of 32 bits: the same share of full scale.
+        # The upper three bytes of 32 bits, so that full scale is the same.
         triples = np.frombuffer(data, np.uint8).reshape(-1, 3)
         wide = np.zeros((len(triples), 4), np.uint8)
         wide[:, 1:] = triples if self._type[0] == "<" else triples[:, ::-1]
         return wide.view("<i4")[:, 0]
 
-    def complaint(self) -> str | None:
-        """What was wrong with the end, once all bytes are in; None if nothing."""
+    def end_problem(self) -> str | None:
+        """Return the problem with the end of the stream, after the last :meth:`push`; None if there is none."""
         if self._missing:
-            return f"the sound ended {self._missing} bytes before its header said"
+            return f"the audio ends {self._missing} bytes before the length in its header"
         if self._rest:
             return f"the last {len(self._rest)} bytes are no whole sample and were left out"
         return None
@@ -106,14 +106,14 @@ class Pcm:
 
 @dataclass(frozen=True)
 class WavHeader:
-    """What stands before the samples of a WAV.
+    """Header of a WAV.
 
     Attributes:
         sample_rate: hertz.
-        channels: how many.
+        channels: number of channels.
         encoding: one of :data:`ENCODINGS`.
-        offset: where the samples start, in bytes.
-        length: how many bytes they have; None if the header leaves it open, as that of a pipe does.
+        offset: position of the samples in bytes.
+        length: size of the samples in bytes; None if the header does not give it, as that of a pipe.
     """
 
     sample_rate: int
@@ -124,17 +124,17 @@ class WavHeader:
 
 
 def read_wav_header(data: bytes, name: str) -> WavHeader | None:
-    """Reads the header of a WAV (RIFF, RF64 or BW64).
+    """Read the header of a WAV (RIFF, RF64 or BW64).
 
     Args:
-        data: its beginning, as far as it has arrived.
-        name: how errors call it.
+        data: the beginning of the WAV, as far as it has arrived.
+        name: name of the WAV in errors.
 
     Returns:
         The header, or None if more bytes are needed.
 
     Raises:
-        AudioError: no WAV, or of a kind whose samples are not plain numbers.
+        AudioError: the data are no WAV, or their samples are not plain numbers.
     """
     start = data[:4] + data[8:12]
     if not any((form + b"WAVE").startswith(start) for form in (b"RIFF", b"RF64", b"BW64")):
@@ -144,14 +144,14 @@ def read_wav_header(data: bytes, name: str) -> WavHeader | None:
             name,
         )
     form: tuple[int, int, str] | None = None
-    large: int | None = None  # the length, where 32 bits cannot say it
+    large: int | None = None  # the length, if it does not fit in 32 bits
     offset = 12
     while offset + 8 <= len(data):
         chunk, length = data[offset : offset + 4], int.from_bytes(data[offset + 4 : offset + 8], "little")
         body = data[offset + 8 : offset + 8 + min(length, 64)]
         if chunk == b"data":
             if form is None:
-                raise AudioError(f"{name}: a WAV that does not say its sample format before the samples", name)
+                raise AudioError(f"{name}: a WAV without a sample format before the samples", name)
             open_ended = length == 0 or length >= UNKNOWN_LENGTH_32
             return WavHeader(*form, offset + 8, large if open_ended else length)
         if offset + 8 + length > _MAX_HEADER:

@@ -1,4 +1,4 @@
-"""Streams of sound through PyAV, which carries its own FFmpeg: what libsndfile cannot read, such as M4A and WebM."""
+"""Audio streams through PyAV, which carries its own FFmpeg: what libsndfile cannot read, such as M4A and WebM."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_FAILURES = 1000  # in a row
 
 
 def open_stream(file: BinaryIO, stream: Stream, name: str, fmt: str, track: int = 0) -> Decoder[Samples | Loss]:
-    """Open the sound of a stream.
+    """Open the audio of a stream.
 
     Args:
         file: the file, seekable.
@@ -37,7 +37,7 @@ def open_stream(file: BinaryIO, stream: Stream, name: str, fmt: str, track: int 
         track: number of the audio track, from 0.
 
     Raises:
-        AudioError: without sound, or without such a track.
+        AudioError: without audio, or without such a track.
         UnreadableError: damaged, or of an unknown codec.
         MissingDependencyError: PyAV is not installed.
     """
@@ -71,7 +71,7 @@ def open_stream(file: BinaryIO, stream: Stream, name: str, fmt: str, track: int 
 def _choose(container: Any, name: str, track: int) -> Any:
     tracks = container.streams.audio
     if not tracks:
-        raise AudioError(f"{name}: has no sound in it", name)
+        raise AudioError(f"{name}: contains no audio", name)
     if track >= len(tracks):
         raise AudioError(f"{name}: has no audio track {track}; its tracks are 0 to {len(tracks) - 1}", name)
     sound = tracks[track]
@@ -154,7 +154,7 @@ class _Reader:
             length = step if step > 0 else frame.samples / self.rate
             return self._loss(self._now() + length, failure)
         if self.gap is not None and step > self.gap:
-            return self._loss(self._now() + step, "sound is missing there")
+            return self._loss(self._now() + step, "audio is missing there")
         return None
 
     def _frames(self) -> Iterator[Any]:

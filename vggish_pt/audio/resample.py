@@ -1,7 +1,7 @@
-"""Resampling to 16 kHz, piece by piece, with the result of doing it in one go.
+"""Resampling to 16 kHz, block by block, with the same result as in one call.
 
-Resamplers are not interchangeable: between two good ones, VGGish embeddings differ in the second digit, because the
-log-mel front end hears what is left near the edge of the pass band. So the choice is named, and recorded with outputs.
+Resamplers are not interchangeable. Between two good ones, VGGish embeddings differ in the second digit, because filters
+differ near the edge of the pass band and the log-mel front end is sensitive to it. So outputs record the resampler.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ Waveform = NDArray[np.float64]
 
 ResamplerName = Literal["soxr", "resampy", "torchaudio"]
 """``"soxr"`` (HQ): fast and the default. ``"resampy"`` (kaiser_best): the reference's. ``"torchaudio"``: its
-``functional.resample``, as the torchaudio port of VGGish has it."""
+``functional.resample``, as in torchaudio's port of VGGish."""
 
 # The largest filter bank that torchaudio may build (it grows with the product of the rates over their common divisor).
 _MAX_TORCHAUDIO_TAPS = 1 << 25
 
-# How far a sample that soxr's HQ gives may lie from those it depends on, in samples of the lower rate: beyond 97, an
-# impulse is heard no more (at 1e-7).
+# Reach of soxr's HQ filter in samples of the lower rate: an output sample depends on no input sample further away. At a
+# distance above 97, the response to an impulse is below 1e-7.
 _SOXR_REACH = 100
 
 
 def check_resampler(name: str) -> ResamplerName:
-    """Returns ``name`` if there is such a resampler.
+    """Return ``name`` if it is the name of a resampler.
 
     Raises:
-        SettingsError: there is not.
+        SettingsError: it is not.
     """
     if name not in get_args(ResamplerName):
         raise SettingsError(f"resampler must be 'soxr', 'resampy' or 'torchaudio', not {name!r}")
@@ -45,7 +45,7 @@ def check_resampler(name: str) -> ResamplerName:
 
 
 def require_resampler(name: ResamplerName) -> None:
-    """Makes sure that the library behind a resampler is there.
+    """Check that the library of a resampler can be imported.
 
     Raises:
         MissingDependencyError: it is not installed, or cannot be loaded.
@@ -55,42 +55,42 @@ def require_resampler(name: ResamplerName) -> None:
 
 
 class Resampler(Protocol):
-    """Turns a stream of samples at one rate into a stream at 16 kHz.
+    """Converter of a stream of samples at one rate to a stream at 16 kHz.
 
-    No library can save the state of its stream. So a resampler knows the end of its input, from which another one can
-    go on.
+    No library can save the state of its stream. Therefore a resampler stores the end of its input, from which another
+    one can resume.
     """
 
     def push(self, samples: Waveform) -> Waveform:
-        """Takes the next samples, returns those at 16 kHz that they settle; may be none."""
+        """Add samples, and return the samples at 16 kHz that they complete; there may be none."""
 
     def flush(self) -> Waveform:
-        """Ends the stream, returns the rest."""
+        """End the stream, and return its last samples."""
 
     def recent(self) -> Waveform:
-        """The last samples that came in, as many as :meth:`resume` needs; a copy."""
+        """Return a copy of the last input samples, as many as :meth:`resume` needs."""
 
     def resume(self, taken: int, given: int, recent: Waveform) -> None:
-        """Puts a fresh resampler where another one was.
+        """Continue the stream of another resampler; this one must be new.
 
         Args:
-            taken: how many samples that one had taken.
-            given: how many it had given.
-            recent: its :meth:`recent`.
+            taken: number of input samples of the other resampler.
+            given: number of samples that it had returned.
+            recent: result of its :meth:`recent`.
 
         Raises:
-            SettingsError: the three cannot belong together.
+            SettingsError: the arguments do not fit together.
         """
 
 
 def make_resampler(sample_rate: int, name: ResamplerName = "soxr", block: int = 1 << 16) -> Resampler:
-    """A resampler from ``sample_rate`` to 16 kHz for one stream.
+    """Create a resampler from ``sample_rate`` to 16 kHz for one stream.
 
     Args:
-        sample_rate: hertz.
-        name: which library; see :data:`ResamplerName`. At 16 kHz none is needed and the samples pass unchanged.
-        block: how many samples at a time a library gets that does whole signals only (resampy, torchaudio): small
-            blocks give their samples sooner, and cost more.
+        sample_rate: hertz; 16 kHz needs no library, and the samples are returned unchanged.
+        name: name of the library; see :data:`ResamplerName`.
+        block: number of samples that resampy and torchaudio, which resample whole signals only, process at a time.
+            Small blocks return samples sooner, and take more time.
 
     Raises:
         MissingDependencyError: the library is not installed, or cannot be loaded.
@@ -106,7 +106,7 @@ def make_resampler(sample_rate: int, name: ResamplerName = "soxr", block: int = 
 
 
 def _ratio(sample_rate: int) -> tuple[int, int]:
-    """So many samples in give so many out, in the smallest whole numbers."""
+    """Return the ratio of input to output samples in lowest terms."""
     divisor = math.gcd(sample_rate, c.SAMPLE_RATE)
     return sample_rate // divisor, c.SAMPLE_RATE // divisor
 
@@ -131,10 +131,10 @@ class _Identity:
 
 
 class _Soxr:
-    """soxr's own stream, and as much of the end of its input as settles what it has not given yet.
+    """Stream of soxr, with the end of its input, from which the next samples can be computed again.
 
-    A new stream that is fed from a multiple of the ratio's period on gives the same samples, but for its filter's reach
-    at the beginning and for rounding (soxr's HQ computes in float32).
+    A new stream whose input starts at a multiple of the ratio's period returns the same samples, except within the
+    filter's reach of its start, and up to rounding (soxr's HQ computes in float32).
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -144,11 +144,11 @@ class _Soxr:
         self._period, self._out_period = _ratio(sample_rate)
         self._reach = math.ceil(_SOXR_REACH * max(1.0, sample_rate / c.SAMPLE_RATE))
         self._recent: deque[Waveform] = deque()
-        self._start = 0  # where in the input the recent samples start
+        self._start = 0  # position of the recent samples in the input
         self._taken = 0
         self._given = 0
-        self._ready = np.zeros(0)  # given by the new stream, but not yet by the resampler
-        self._passed = 0  # to be given by the new stream once more
+        self._ready = np.zeros(0)  # samples of a resumed stream that were not returned yet
+        self._passed = 0  # number of samples that a resumed stream returns a second time
 
     def push(self, samples: Waveform) -> Waveform:
         resampled = self._give(self._stream.resample_chunk(samples))
@@ -177,7 +177,7 @@ class _Soxr:
         self._taken += len(samples)
 
     def _needed(self) -> int:
-        """Where the input starts that settles the samples not given yet, with twice the filter's reach before it."""
+        """Return the position from which input is needed for the next samples, less twice the filter's reach."""
         position = self._given * self._period // self._out_period - 2 * self._reach
         return max(0, position // self._period * self._period)
 
@@ -196,11 +196,11 @@ class _Soxr:
 
 
 class _Blockwise:
-    """Streams a resampler that only does whole signals.
+    """Stream of blocks for a library that resamples whole signals only.
 
     The rates' ratio repeats every ``period`` input samples, and an output sample depends on no input further away
-    than ``reach``. So a block that starts at a multiple of the period, with that much context on both sides, gives the
-    very samples of the whole signal.
+    than ``reach``. So a block that starts at a multiple of the period, with that much context on both sides, gives
+    exactly the samples of the whole signal.
     """
 
     def __init__(self, sample_rate: int, block: int, reach: int, resample: Callable[[Waveform], Waveform]) -> None:
@@ -209,7 +209,7 @@ class _Blockwise:
         self._block = max(1, block // self._period) * self._period
         self._resample = resample
         self._pending = np.zeros(0)
-        self._left = 0  # how many of the pending samples are context on the left
+        self._left = 0  # number of pending samples that are context on the left
 
     def push(self, samples: Waveform) -> Waveform:
         self._pending = np.concatenate([self._pending, samples])

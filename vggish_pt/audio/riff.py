@@ -66,7 +66,7 @@ class DataChunk:
 
     @property
     def truncated(self) -> bool:
-        """Return True if the file ends before the sound that the header declares."""
+        """Return True if the file ends before the audio that the header declares."""
         return self.declared is not None and self.available < self.declared
 
     def seconds(self, length: int) -> float:

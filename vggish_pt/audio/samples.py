@@ -1,4 +1,4 @@
-"""Samples in memory: which arrays are sound, how they are scaled, and which values cannot be sound."""
+"""Samples in memory: checks of arrays and values, and scaling."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from vggish_pt import constants as c
 from vggish_pt.errors import AudioError, AudioWarning, SettingsError
 
-# Below the first, no frequency reaches the lowest mel band. Above the second lies no microphone, only a hostile header.
+# Below the first rate, no frequency reaches the lowest mel band. No microphone has a rate above the second, but a
+# hostile header may.
 MIN_SAMPLE_RATE = int(2 * c.MEL_MIN_HZ)
 MAX_SAMPLE_RATE = 3_072_000
 MAX_CHANNELS = 1024
 
-# Full scale is 1. Decoders overshoot it a little; integers that were cast to float without scaling, by far.
+# Full scale is 1. Decoders exceed it a little; integers that were cast to float without scaling exceed it by far.
 _WARN_LEVEL = 64.0
 _MAX_LEVEL = 1e6
 
@@ -31,10 +32,10 @@ _INTEGER_SCALES = {"int8": 1 << 7, "int16": 1 << 15, "int32": 1 << 31, "uint8": 
 
 
 def check_format(name: str, sample_rate: int, channels: int) -> None:
-    """Checks that sound may have this rate and so many channels.
+    """Check that a sample rate and a number of channels are allowed.
 
     Raises:
-        AudioError: it may not; the message names ``name``.
+        AudioError: one is not allowed; the message contains ``name``.
     """
     if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         raise AudioError(
@@ -47,10 +48,10 @@ def check_format(name: str, sample_rate: int, channels: int) -> None:
 
 
 def whole_rate(sample_rate: float) -> int:
-    """A sample rate as a whole number.
+    """Return a sample rate as an integer.
 
     Raises:
-        SettingsError: it is no whole positive number.
+        SettingsError: the rate is not a positive whole number.
     """
     try:
         rate = int(sample_rate)
@@ -62,10 +63,12 @@ def whole_rate(sample_rate: float) -> int:
 
 
 def as_array(source: Any) -> NDArray[Any] | None:
-    """An array as it is, a tensor as an array of its own precision if NumPy has it, else None.
+    """Return an array unchanged, a tensor as an array, and None for other sources.
+
+    A tensor keeps its precision if NumPy has it; bfloat16 and float16 become float32.
 
     Raises:
-        SettingsError: a tensor whose values cannot be had (sparse, quantised, without data).
+        SettingsError: the values of a tensor cannot be read (sparse, quantised, without data).
     """
     if isinstance(source, np.ndarray):
         return np.asarray(source)
@@ -80,11 +83,11 @@ def as_array(source: Any) -> NDArray[Any] | None:
 
 
 def channels_first(array: NDArray[Any], name: str, *, trusted: bool = False) -> NDArray[Any]:
-    """An array of sound as (channels, T).
+    """Return audio samples as an array (channels, T).
 
     Args:
         array: (T,) or (channels, T), floating point in [-1, 1], int8, int16, int32, or uint8 centred on 128.
-        name: how errors call it.
+        name: name of the array in errors.
         trusted: False refuses a shape that looks like (T, channels).
 
     Raises:
@@ -108,10 +111,10 @@ def channels_first(array: NDArray[Any], name: str, *, trusted: bool = False) -> 
 
 
 def scaled(array: NDArray[Any]) -> NDArray[np.float64]:
-    """Scales as the reference does: int16 by 1/32768, the others likewise; floating point stays.
+    """Scale as the reference does: int16 by 1/32768, other integers likewise; floating point is not scaled.
 
     Args:
-        array: (channels, T), of a type that :func:`channels_first` lets pass.
+        array: (channels, T), of a type that :func:`channels_first` accepts.
 
     Returns:
         (T, channels) float64, a copy.
@@ -127,7 +130,7 @@ def warn_of_mistakes(array: NDArray[Any], sample_rate: int, name: str) -> None:
     """Warn of an array that is probably not what the caller meant.
 
     Args:
-        array: (channels, T), of a type that :func:`channels_first` lets pass.
+        array: (channels, T), of a type that :func:`channels_first` accepts.
         sample_rate: hertz.
         name: name of the array in warnings.
     """
@@ -159,10 +162,10 @@ def _warn(message: str) -> None:
 
 
 class LevelCheck:
-    """Refuses samples that cannot be sound, and warns once of those that were probably not scaled.
+    """Check of levels: it refuses samples that are not audio, and warns once of samples that were probably not scaled.
 
     Args:
-        name: how errors call the source.
+        name: name of the source in errors.
         sample_rate: hertz.
     """
 
@@ -172,14 +175,14 @@ class LevelCheck:
         self._warned = False
 
     def check(self, block: NDArray[np.float64], position: int) -> None:
-        """Checks a block.
+        """Check a block.
 
         Args:
             block: (T, channels).
-            position: how many samples per channel came before it.
+            position: number of samples per channel before the block.
 
         Raises:
-            AudioError: non-finite samples (the message says where), or a level far beyond full scale.
+            AudioError: non-finite samples (the message has their position), or a level far beyond full scale.
         """
         level = float(np.maximum(block.max(), -block.min())) if block.size else 0.0
         if not level <= _MAX_LEVEL:
@@ -210,7 +213,7 @@ class LevelCheck:
 
 
 def mono(block: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of the channels: (T, channels) → (T,)."""
+    """Compute the mean of the channels: (T, channels) → (T,)."""
     if block.shape[1] == 1:
         return block[:, 0]
     mean: NDArray[np.float64] = block[:, 0].copy()  # NumPy's mean along so short an axis takes ten times as long

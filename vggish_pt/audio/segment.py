@@ -1,4 +1,4 @@
-"""A part of a source, from one time to another."""
+"""Segment of a source, from one time to another."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from numpy.typing import NDArray
 from vggish_pt.audio.decoder import Decoder, Samples
 from vggish_pt.errors import AudioError, AudioWarning, SettingsError
 
-# Tables of parts round the ends of files; so much may be missing without a word.
+# Tables of segments round the ends of files: up to this much may be missing without a warning.
 _SLACK_SECONDS = 0.1
 
 
 class Segment:
-    """Which samples of a source are wanted.
+    """Segment of a source.
 
     Args:
-        start: seconds at which they begin; None for the beginning.
-        end: seconds at which they end; None for the end.
+        start: start in seconds; None for the beginning.
+        end: end in seconds; None for the end.
 
     Raises:
-        SettingsError: times that cannot be.
+        SettingsError: a time is not finite or negative, or the end is not after the start.
     """
 
     def __init__(self, start: float | None = None, end: float | None = None) -> None:
-        complaint = complain(start, end)
-        if complaint:
-            raise SettingsError(f"no part of a sound: {complaint}")
+        problem = time_problem(start, end)
+        if problem:
+            raise SettingsError(f"not a part of an audio file: {problem}")
         self.start = float(start or 0.0)
         self.end = None if end is None else float(end)
 
     def blocks(self, decoder: Decoder[Samples], name: str) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """Takes its samples out of those of a source.
+        """Yield the samples of the segment.
 
         Args:
-            decoder: the opened source, no block of it taken yet.
-            name: how errors call it.
+            decoder: the opened source, from which no block was read yet.
+            name: name of the source in errors.
 
         Yields:
-            Each block, (n, channels), and how many samples per channel of the source came before it.
+            The number of samples per channel of the source before a block, and the block, (n, channels).
 
         Raises:
-            AudioError: the source ends before the part begins.
+            AudioError: the source ends before the segment begins.
         """
         rate = decoder.sample_rate
         first = round(self.start * rate)
@@ -69,22 +69,25 @@ class Segment:
             raise self._behind_end(name, position / rate)
         if self.end is not None and self.end - position / rate > _SLACK_SECONDS:
             warnings.warn(
-                f"{name}: ends at {position / rate:.3f} s, before the part does at {self.end:g} s; using what is there",
+                f"{name}: ends at {position / rate:.3f} s, before the end of the part at {self.end:g} s; "
+                "using what is there",
                 AudioWarning,
                 stacklevel=3,
             )
 
     def _behind_end(self, name: str, length: float) -> AudioError:
-        return AudioError(f"{name}: the part from {self.start:g} s lies behind its end at {length:.3f} s", name)
+        return AudioError(
+            f"{name}: the part begins at {self.start:g} s, after the end of the audio at {length:.3f} s", name
+        )
 
 
-def complain(start: float | None, end: float | None) -> str | None:
-    """What is wrong with the times of a part, in seconds; None if nothing."""
+def time_problem(start: float | None, end: float | None) -> str | None:
+    """Return the problem with the times of a segment in seconds; None if there is none."""
     for what, seconds in (("start", start), ("end", end)):
         if seconds is not None and not math.isfinite(seconds):
             return f"{what} {seconds} is no time"
     if start is not None and start < 0:
-        return f"start {start:g} lies before 0"
+        return f"start {start:g} is before 0"
     if end is not None and end <= (start or 0.0):
-        return f"end {end:g} does not lie after start {start or 0.0:g}"
+        return f"end {end:g} is not after start {start or 0.0:g}"
     return None

@@ -1,4 +1,4 @@
-"""Streams of sound through libsndfile."""
+"""Audio streams through libsndfile."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_stream(
         path: where the file lies, if it has a path.
         name: name of the file in errors.
         known: True if its content is of a known kind. Otherwise libsndfile must not see the path: it would take the
-            bytes of any file called .gsm or .vox for sound.
+            bytes of any file called .gsm or .vox for audio.
 
     Raises:
         UnreadableError: libsndfile cannot read it.
@@ -44,7 +44,7 @@ def open_stream(
     import soundfile
 
     class Sequential(soundfile.SoundFile):  # type: ignore[misc]
-        """Never seeks: after each read soundfile would seek to where it is, and MP3 decoders stumble over that."""
+        """File that never seeks: soundfile seeks to its position after each read, which breaks MP3 decoders."""
 
         def seekable(self) -> bool:
             return False

@@ -1,7 +1,7 @@
-"""Audio in: a path, file object, bytes, array or tensor → blocks of one channel at the source's own rate.
+"""Reading of audio: a path, file object, bytes, array or tensor → blocks of one channel at the source's own rate.
 
-Integers are scaled as the reference does (int16 by 1/32768) and channels are averaged, both in float64. Nothing holds
-more than a block of a file at a time.
+Integers are scaled as in the reference (int16 by 1/32768) and channels are averaged, both in float64. Only one block of
+a file is in memory at a time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 AudioLike: TypeAlias = Union[
     str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, NDArray[Any], "torch.Tensor", Mapping[str, Any]
 ]
-"""What can be embedded: a path, the bytes of an audio file, a binary file object, an array, a tensor, or a row
+"""Source of audio: a path, the bytes of an audio file, a binary file object, an array, a tensor, or a row
 of the library ``datasets``."""
 
 
@@ -57,16 +57,16 @@ class _FileOptions(NamedTuple):
 
 
 class Audio:
-    """Opened audio, or a part of it: a context manager whose :meth:`blocks` gives the samples.
+    """Opened audio, or a part of it: a context manager whose :meth:`blocks` yields the samples.
 
     Attributes:
-        name: how errors call it.
+        name: name of the source in errors.
         sample_rate: hertz.
-        channels: how many, before they are averaged.
-        frames: samples per channel that the whole source promises; None if it does not say.
+        channels: number of channels, before they are averaged.
+        frames: samples per channel of the whole source according to its header; None if it does not give them.
         container: name of the file format, or "array".
         encoding: name of the codec, sample format or dtype.
-        decoded: samples per channel that :meth:`blocks` has given so far.
+        decoded: samples per channel that :meth:`blocks` has yielded so far.
     """
 
     def __init__(self, name: str, decoder: Decoder[Samples], part: Segment | None = None) -> None:
@@ -86,13 +86,13 @@ class Audio:
             raise
 
     def blocks(self) -> Iterator[Waveform]:
-        """Iterates over the samples, once.
+        """Yield the samples; this is possible once.
 
         Yields:
             (n,) float64, the mean of the channels.
 
         Raises:
-            AudioError: damaged, empty or non-finite audio, or a part that lies behind its end.
+            AudioError: damaged, empty or non-finite audio, or a part that begins after its end.
         """
         level = LevelCheck(self.name, self.sample_rate)
         for position, block in self._part.blocks(self._decoder, self.name):
@@ -103,7 +103,7 @@ class Audio:
             raise AudioError(f"{self.name}: no samples in it; the audio is empty", self.name)
 
     def close(self) -> None:
-        """Releases the source."""
+        """Release the source."""
         self._decoder.close()
 
     def __enter__(self) -> Audio:
@@ -124,30 +124,30 @@ def open_audio(
     track: int = 0,
     raw: RawFormat | None = None,
 ) -> Audio:
-    """Opens audio of any kind, or a part of it.
+    """Open audio of any kind, or a part of it.
 
-    Of a part, the samples are exactly ``x[round(start * rate):round(end * rate)]`` of those of the whole, ``x``. What
-    lies before it is passed over without decoding where the format allows that, and what follows is never read.
+    The samples of a part are ``x[round(start * rate):round(end * rate)]`` for the samples ``x`` of the whole. If the
+    format allows it, samples before the part are skipped without decoding. Samples after it are never read.
 
     Args:
         source: a path, bytes of an audio file, a binary file object (read to its end if it can't seek; left open),
             or an array or tensor (T,) or (channels, T), floating point in [-1, 1] or integer PCM (int8, int16,
-            int32, or uint8 centred on 128). A row of the library ``datasets`` is taken as what it holds: an ``array``
-            with its ``sampling_rate``, ``bytes``, or a ``path``. An :class:`~vggish_pt.audio.clip.Opener` is opened,
-            and closed at the end.
-        sample_rate: hertz; needed for arrays and tensors, not allowed otherwise.
-        name: how errors call it; None for the path, or "bytes", "array" and the like.
-        allow_truncated: True gives what a truncated or damaged file still holds, with an :class:`AudioWarning`.
-        start: seconds at which the part begins; None for the beginning.
-        end: seconds at which it ends; None for the end. Where the source ends earlier, so does the part, with an
+            int32, or uint8 centred on 128). A row of
+            the library ``datasets`` is read as its ``array`` and ``sampling_rate``, its ``bytes``, or its ``path``.
+            An :class:`~vggish_pt.audio.clip.Opener` is opened, and closed at the end.
+        sample_rate: hertz; required for arrays and tensors, not allowed for other sources.
+        name: name of the source in errors; None for the path, or "bytes", "array" and the like.
+        allow_truncated: True reads the readable samples of a truncated or damaged file, with an :class:`AudioWarning`.
+        start: start of the part in seconds; None for the beginning.
+        end: end of the part in seconds; None for the end. If the source ends earlier, the part ends there, with an
             :class:`AudioWarning` if more than 0.1 s is missing.
         track: number of the audio track of a video, from 0.
-        raw: format of the samples of a file without a header; None for files that say what they are.
+        raw: format of the samples of a file without a header; None for files with a header.
 
     Raises:
-        AudioError: missing, unreadable, empty, damaged, or not audio. That a part lies behind the end is found out
-            when its blocks are read.
-        SettingsError: a sample rate that is missing, needless or no whole positive number; an array of
+        AudioError: the source is missing, unreadable, empty, damaged, or not audio. A part after the end of the source
+            is an error when its blocks are read.
+        SettingsError: a sample rate that is missing, not allowed or not a positive whole number; an array of
             another shape or type; a part that begins before 0 or ends before it begins.
     """
     part = Segment(start, end)
@@ -177,7 +177,7 @@ def open_audio(
 
 
 def _from_row(row: Mapping[str, Any], sample_rate: float | None, name: str | None) -> tuple[Any, Any, str | None]:
-    """Return the sound in a row of the library ``datasets``, its sample rate if it is an array, and its name."""
+    """Return the audio in a row of the library ``datasets``, its sample rate if it is an array, and its name."""
     path = row.get("path")
     name = name or (display_name(path) if isinstance(path, str) and path else None)
     if row.get("array") is not None:

@@ -1,4 +1,4 @@
-"""Structure of an audio file: the streams of sound in it, and the places where sound is missing."""
+"""Structure of an audio file: the audio streams in it, and the places where audio is missing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Loss:
     """Sound that a file should have and that cannot be decoded.
 
     Attributes:
-        after: seconds of sound that the decoder gives before it.
+        after: seconds of audio that the decoder gives before it.
         start: seconds from the start of the stream at which it begins.
         end: seconds at which it ends; None if that is unknown.
         reason: cause, for the error message.
         at_end: True if nothing is behind it: the file is truncated.
-        readable: True if the sound can be decoded, but the header of the file does not count it.
+        readable: True if the audio can be decoded, but the header of the file does not count it.
     """
 
     after: float
@@ -48,10 +48,10 @@ class Stream:
         fallback: FFmpeg's name of the format, if PyAV should try where libsndfile fails.
         seconds: duration that the structure of the file counts; None if it does not.
         slack: seconds by which the decoder may give less.
-        losses: sound that is missing, in order.
+        losses: audio that is missing, in order.
         padded: True if libsndfile would stop early and must see the file as longer than it is.
-        gaps: True if a step in the stream's time stamps means that sound is missing.
-        unknown: bytes behind it that are neither sound nor metadata.
+        gaps: True if a step in the stream's time stamps means that audio is missing.
+        unknown: bytes behind it that are neither audio nor metadata.
         resume: takes the number of samples after which decoding failed, and returns the stream that begins at or behind
             them and how many samples of this one precede it; None if there is none.
     """
@@ -74,8 +74,8 @@ class Structure:
     """Result of parsing a file.
 
     Attributes:
-        streams: streams of sound, in order; played one after the other.
-        unknown: bytes of the file that are neither sound nor metadata of a known kind, and cost no sound.
+        streams: audio streams, in order; played one after the other.
+        unknown: bytes of the file that are neither audio nor metadata of a known kind, and cost no audio.
     """
 
     streams: list[Stream]

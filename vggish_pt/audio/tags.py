@@ -1,4 +1,4 @@
-"""Metadata around and between the sound of a file: ID3v1 and ID3v2, APE, Lyrics3, and padding with zeros."""
+"""Metadata around and between the audio of a file: ID3v1 and ID3v2, APE, Lyrics3, and padding with zeros."""
 
 from __future__ import annotations
 

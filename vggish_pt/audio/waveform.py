@@ -1,6 +1,7 @@
 """Audio of any kind → waveform: one channel at 16 kHz.
 
-In float64 on the host: with float32 samples, the log-mel of quiet bands beside loud ones would move by up to 1e-4.
+Waveforms are float64 on the CPU: with float32 samples, log-mel values of quiet bands next to loud ones would change by
+up to 1e-4.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def waveform_chunks(audio: Audio, resampler: ResamplerName = "soxr") -> Iterator[Waveform]:
-    """The waveform of opened audio, piece by piece.
+    """Yield the waveform of opened audio in chunks.
 
     Args:
-        audio: as :func:`vggish_pt.audio.open_audio` gives it; read to its end.
-        resampler: which library resamples; see :data:`vggish_pt.audio.resample.ResamplerName`.
+        audio: result of :func:`vggish_pt.audio.open_audio`; it is read to its end.
+        resampler: library that resamples; see :data:`vggish_pt.audio.resample.ResamplerName`.
 
     Yields:
         (T,) float64 at 16 kHz; never empty.
@@ -33,10 +34,10 @@ def waveform_chunks(audio: Audio, resampler: ResamplerName = "soxr") -> Iterator
     stream = make_resampler(audio.sample_rate, resampler)
     given = False
     for block in audio.blocks():
-        piece = stream.push(block)
-        if len(piece):
+        chunk = stream.push(block)
+        if len(chunk):
             given = True
-            yield piece
+            yield chunk
     rest = stream.flush()
     if len(rest):
         yield rest
@@ -51,20 +52,20 @@ def load_waveform(
     resampler: ResamplerName = "soxr",
     allow_truncated: bool = False,
 ) -> Tensor:
-    """Audio of any kind as a waveform for :class:`~vggish_pt.nn.frontend.LogMel`.
+    """Return audio of any kind as a waveform for :class:`~vggish_pt.nn.frontend.LogMel`.
 
     Args:
         source: a path, bytes, a file object, an array or a tensor; see :func:`vggish_pt.audio.open_audio`.
         sample_rate: hertz, for arrays and tensors.
         resampler: "soxr", "resampy" or "torchaudio".
-        allow_truncated: True takes what a truncated or damaged file still holds, with a warning.
+        allow_truncated: True reads the readable samples of a truncated or damaged file, with a warning.
 
     Returns:
         (T,) float64 tensor at 16 kHz, the mean of the channels.
 
     Raises:
         AudioError: audio that is missing, empty, damaged or non-finite.
-        SettingsError: a setting outside what it may be.
+        SettingsError: a setting that is not allowed.
     """
     import torch
 

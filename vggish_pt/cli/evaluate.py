@@ -152,10 +152,10 @@ def _print(metrics: Metrics) -> None:
     console.print(table)
     names = {"accuracy": "accuracy", "macro_f1": "macro-F1", "mean_average_precision": "mAP", "d_prime": "d-prime"}
     summary = metrics.summary()
-    shown = [f"{name} {_figure(summary[key])}" for key, name in names.items()]
+    parts = [f"{name} {_figure(summary[key])}" for key, name in names.items()]
     if "calibration_error" in summary:
-        shown.append(f"calibration error {_figure(summary['calibration_error'])}")
-    typer.echo(", ".join(shown))
+        parts.append(f"calibration error {_figure(summary['calibration_error'])}")
+    typer.echo(", ".join(parts))
     if metrics.without_examples:
         missing = ", ".join(map(one_line, metrics.without_examples[:10]))
         more = f" and {len(metrics.without_examples) - 10} more" if len(metrics.without_examples) > 10 else ""

@@ -73,8 +73,8 @@ def stream_file(
     while data := reader.read():
         yield from _nonempty(stream.push(pcm.push(data)))
     if not reader.interrupted:
-        if complaint := pcm.complaint():
-            warnings.warn(f"{reader.name}: {complaint}", AudioWarning, stacklevel=1)
+        if problem := pcm.end_problem():
+            warnings.warn(f"{reader.name}: {problem}", AudioWarning, stacklevel=1)
         if stream.received == 0:
             raise AudioError(f"{reader.name}: no samples in it; the audio is empty", reader.name)
     yield from _nonempty(stream.flush())

@@ -53,7 +53,7 @@ _MAX_PCA_BYTES = 1 << 20
 # Permutation from TensorFlow's axes to torch's, by the number of axes.
 _AXES = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
 _FLOATS = ("float16", "float32", "float64")
-_PIECE = 1 << 20
+_BLOCK = 1 << 20
 # Side of a tile in transpositions, so small that source and destination rows stay in the processor's cache.
 _TILE = 128
 
@@ -272,10 +272,10 @@ def _describe_file(path: Path) -> dict[str, Any]:
     size = 0
     try:
         with path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                size += len(piece)
+            while block := file.read(_BLOCK):
+                size += len(block)
                 for digest in digests.values():
-                    digest.update(piece)
+                    digest.update(block)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error_reason(error)})") from None
     return {"name": path.name, "bytes": size, **{name: digest.hexdigest() for name, digest in digests.items()}}

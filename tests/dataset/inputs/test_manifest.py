@@ -123,9 +123,9 @@ def test_bad_rows_of_a_csv_do_not_end_it(tmp_path: Path) -> None:
     rows, _ = read(tmp_path, "m.csv", b"\n".join(lines))
     assert rows[-1] == Row(14, "good.wav", None, None, {"note": ""})
     assert reasons(rows) == [
-        (2, "a.wav: start -1 lies before 0"),
-        (3, "a.wav: end 1 does not lie after start 2"),
-        (4, "a.wav: end 2 does not lie after start 2"),
+        (2, "a.wav: start -1 is before 0"),
+        (3, "a.wav: end 1 is not after start 2"),
+        (4, "a.wav: end 2 is not after start 2"),
         (5, "a.wav: start nan is no time"),
         (6, "a.wav: end inf is no time"),
         (7, "a.wav: 'soon' is no number of seconds"),
@@ -174,7 +174,7 @@ def test_bad_rows_of_json_lines(tmp_path: Path) -> None:
 def test_bad_rows_of_parquet(tmp_path: Path) -> None:
     table = pa.table({"path": ["a.wav", None, "", "d.wav"], "start": [1.0, 0.0, 0.0, -2.0]})
     rows, _ = read(tmp_path, "m.parquet", table)
-    assert reasons(rows) == [(1, "no path"), (2, "no path"), (3, "d.wav: start -2 lies before 0")]
+    assert reasons(rows) == [(1, "no path"), (2, "no path"), (3, "d.wav: start -2 is before 0")]
 
 
 def test_a_parquet_that_is_damaged_further_on(tmp_path: Path) -> None:

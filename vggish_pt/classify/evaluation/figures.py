@@ -160,12 +160,12 @@ def timeline(
     scores = prediction.window_scores.numpy()
     start, end = prediction.start.numpy(), prediction.end.numpy()
     onset, offset = spans(start, end, float(start[0]) + prediction.duration if prediction.duration else None)
-    shown = _labels_to_show(scores, prediction.labels, events)
-    height = 0.9 + 0.24 * max(4, len(shown)) + (2.0 if spectrogram is not None else 0.0)
+    drawn = _labels_to_show(scores, prediction.labels, events)
+    height = 0.9 + 0.24 * max(4, len(drawn)) + (2.0 if spectrogram is not None else 0.0)
     figure = _figure((10, height))
     figure.suptitle(_plain(title or prediction.source), fontsize=11, parse_math=False)
     if spectrogram is not None:
-        upper, axis = figure.subplots(2, 1, sharex=True, height_ratios=(2.0, 0.24 * max(4, len(shown))))
+        upper, axis = figure.subplots(2, 1, sharex=True, height_ratios=(2.0, 0.24 * max(4, len(drawn))))
         upper.imshow(
             spectrogram.values.T,
             origin="lower",
@@ -177,13 +177,13 @@ def timeline(
         upper.set_ylabel("mel band")
     else:
         axis = figure.subplots()
-    times, values = _thinned(onset, offset, scores[:, shown])
-    mesh = axis.pcolormesh(times, np.arange(len(shown) + 1) - 0.5, values.T, cmap="Blues", vmin=0, vmax=1)
-    for row, place in enumerate(shown):
+    times, values = _thinned(onset, offset, scores[:, drawn])
+    mesh = axis.pcolormesh(times, np.arange(len(drawn) + 1) - 0.5, values.T, cmap="Blues", vmin=0, vmax=1)
+    for row, place in enumerate(drawn):
         own = [(event.onset, event.offset - event.onset) for event in events if event.label == prediction.labels[place]]
         axis.broken_barh(own, (row - 0.45, 0.9), facecolor="none", edgecolor="tab:red", linewidth=1.2)
-    _name(axis.yaxis, [_shortened(prediction.labels[place]) for place in shown])
-    axis.set_ylim(len(shown) - 0.5, -0.5)
+    _name(axis.yaxis, [_shortened(prediction.labels[place]) for place in drawn])
+    axis.set_ylim(len(drawn) - 0.5, -0.5)
     axis.set_xlim(float(onset[0]), float(offset[-1]))
     axis.set_xlabel("seconds")
     figure.colorbar(mesh, ax=axis, label="score", pad=0.01)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vggish_pt.audio.segment import complain
+from vggish_pt.audio.segment import time_problem
 from vggish_pt.utils.text import display_name
 
 
@@ -55,7 +55,7 @@ def make_row(line: int, values: dict[str, Any]) -> Row | BadRow:
         start, end = seconds(values.pop("start", None)), seconds(values.pop("end", None))
     except ValueError as error:
         return BadRow(line, f"{display_name(path)}: {error}")
-    problem = complain(start, end)
+    problem = time_problem(start, end)
     return BadRow(line, f"{display_name(path)}: {problem}") if problem else Row(line, path, start, end, values)
 
 

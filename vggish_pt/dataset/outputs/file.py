@@ -1,6 +1,6 @@
 """Path and format of an output, and writing of a single file.
 
-A file is written to a temporary folder beside its path and renamed when it is complete. An interrupted run leaves no
+A file is written to a temporary folder next to its path and renamed when it is complete. An interrupted run leaves no
 incomplete file, and an existing file stays until the new one is complete. Dataset folders are written by
 :mod:`vggish_pt.dataset.outputs.folder`.
 """
@@ -57,7 +57,7 @@ def choose_format(out: str | Path, given: str | None = None) -> Format | None:
 
 
 def errors_path(out: str | Path, fmt: Format | None) -> str:
-    """Return the path of the list of failures: beside a file, or in a folder."""
+    """Return the path of the list of failures: next to a file, or in a folder."""
     if fmt is None:
         return f"{redacted(str(out)).rstrip('/')}/{ERRORS_NAME}"
     return str(_errors_file(_resolved(Path(out))))

@@ -16,7 +16,7 @@ _PREFIX = ".vggish-pt-"  # of temporary folders and locks
 
 @contextlib.contextmanager
 def staging_folder(path: Path) -> Iterator[Path]:
-    """Create a temporary folder beside the output. Folders that were created for it are removed if they stay empty."""
+    """Create a temporary folder next to the output. Folders that were created for it are removed if they stay empty."""
     folder = path.parent
     with contextlib.ExitStack() as stack:
         with output_errors(path):

@@ -121,7 +121,7 @@ def _values(tensor: memoryview, variable: Variable, count: int) -> Array:
     for field, value in fields(tensor):
         if field in (wanted, _TENSOR_CONTENT):
             if packed:
-                raise CheckpointError("a slice has its values in several pieces, which TensorFlow does not write")
+                raise CheckpointError("a slice has its values in several parts, which TensorFlow does not write")
             packed, as_stored = view(value), as_stored or field == _TENSOR_CONTENT
     if as_stored:
         if len(packed) != count * dtype.itemsize:

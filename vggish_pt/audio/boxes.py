@@ -11,12 +11,12 @@ from vggish_pt.audio.view import Scanner
 
 _MAX_BOXES = 1_000_000
 _EBML, _SEGMENT, _CLUSTER = b"\x1aE\xdf\xa3", b"\x18S\x80g", b"\x1fC\xb6u"
-# What stands in a segment: seek head, information, tracks, clusters, index, attachments, chapters, tags, padding.
+# Elements of a segment: seek head, information, tracks, clusters, index, attachments, chapters, tags, padding.
 _TOP = frozenset(
     bytes.fromhex(name)
     for name in ("114d9b74", "1549a966", "1654ae6b", "1f43b675", "1c53bb6b", "1941a469", "1043a770", "1254c367", "ec")
 )
-# What stands in a cluster: time, blocks, position, sizes, padding, checksum.
+# Elements of a cluster: time, blocks, position, sizes, padding, checksum.
 _INSIDE = frozenset(bytes.fromhex(name) for name in ("e7", "a3", "a0", "a7", "ab", "ec", "bf", "af", "5854"))
 _BLOCK = re.compile(rb"[\xa3\xa0][\x20-\xff]")
 _SURE_ELEMENTS = 3
@@ -88,7 +88,7 @@ def parse_matroska(scanner: Scanner, start: int = 0) -> Structure:
 def _walk_segment(scanner: Scanner, start: int, stream: Stream) -> int:
     """Fill in a stream, and return where its file ends.
 
-    FFmpeg passes over the rest of a cluster in which something is no element. So such bytes are shown to it as padding.
+    FFmpeg skips the rest of a cluster after bytes that are no element. Therefore the view marks such bytes as padding.
     """
     size, done = scanner.size, start
     _, length, position = _element(scanner, start)
@@ -136,7 +136,7 @@ def _is_inside(scanner: Scanner, name: bytes, length: int | None, body: int, clu
 
 
 def _padding(count: int) -> bytes:
-    """Return the start of an element of padding with so many bytes."""
+    """Return the start of an element that pads a number of bytes."""
     if count < _LONG_HEADER:
         return b"\xec" + bytes((0x80 | count - 2,)) if count > 1 else b""  # a single byte is left out
     return b"\xec\x01" + (count - _LONG_HEADER).to_bytes(7, "big")

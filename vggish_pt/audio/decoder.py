@@ -1,4 +1,4 @@
-"""An opened audio stream, whichever library decodes it."""
+"""Opened audio stream, for decoders of every library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIN_BLOCK_FRAMES = 256
 
 
 class UnreadableError(Exception):
-    """A library that does not know the format of a file, or finds it damaged from its start."""
+    """The library does not know the format of a file, or the start of the file is damaged."""
 
 
 Samples: TypeAlias = NDArray[np.float64]
@@ -36,9 +36,9 @@ class Decoder(Generic[Block]):
         container: name of the file format.
         encoding: name of the sample format or codec.
         blocks: iterates over (n, channels) float64 blocks in [-1, 1]; a :class:`Loss` among them
-            stands where decoding failed.
+            marks where decoding failed.
         close: releases the file.
-        seek: goes to a sample exactly, before the first block is taken; None where that is impossible.
+        seek: seeks to exactly one sample, before the first block is read; None if that is impossible.
         slack: samples per channel by which ``frames`` may exceed what is decoded.
     """
 

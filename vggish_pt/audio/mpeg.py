@@ -14,12 +14,12 @@ from vggish_pt.audio.structure import SNDFILE, Loss, Stream, Structure
 from vggish_pt.audio.tags import skip_id3, skip_metadata
 from vggish_pt.audio.view import Part, Scanner
 
-# The first frame must begin within so many bytes.
+# The first frame must begin within this number of bytes.
 _MAX_FRONT_BYTES = 1 << 18
 _MAX_FRAME_BYTES = 8192
 _HEADER_BYTES = 7
 _SYNC = re.compile(rb"\xff(?=[\xe0-\xff])(?!\xff\xff)")
-# So many frames in a row are no coincidence where the format is not known yet, or changes.
+# This number of frames in a row is no coincidence where the format is not known yet, or changes.
 _SURE_FRAMES = 4
 # A text in front, such as the answer of a streaming server.
 _TEXT = re.compile(rb"[\t\r\n -~]*")
@@ -109,7 +109,7 @@ def _make_format(key: tuple[int, int, int], header: bytes) -> _Format | None:
 
 
 def _walk(scanner: Scanner, start: int, end: int, form: _Format, most: int | None = None) -> tuple[int, int]:
-    """Return where frames of one format that begin at a position end, and how many they are."""
+    """Return the end and the number of the frames of one format that begin at a position."""
     position, frames, known, mono = start, 0, form.lengths.get, form.key[2]
     limit = scanner.size if most is None else most
     while position + _HEADER_BYTES <= end and frames < limit:

@@ -1,6 +1,6 @@
 """Pages of Ogg: streams one after the other, and pages that are damaged, cut or missing.
 
-libsndfile reads only the first of several streams, and passes over damaged pages without a word.
+libsndfile reads only the first of several streams, and skips damaged pages without an error.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _find_page(scanner: Scanner, start: int) -> _Page | None:
 
 
 def _rate(body: bytes) -> tuple[int, int]:
-    """Return the rate of a stream's granules, and how many come before its first sample; 0 for pictures and text."""
+    """Return the rate of a stream's granules, and their number before its first sample; 0 for video and text."""
     if body[:7] == b"\x01vorbis":
         return int.from_bytes(body[12:16], "little"), 0
     if body[:8] == b"OpusHead":
@@ -153,7 +153,7 @@ def _take(link: _Link, page: _Page) -> None:
 
 
 def _note_gap(links: list[_Link], start: int, stop: int, page: _Page | None) -> int:
-    """Note bytes between pages; return how many cost no audio."""
+    """Record bytes between pages; return the number of those that replace no audio."""
     missing = stop - start
     if missing <= 0:
         return 0

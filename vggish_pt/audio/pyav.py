@@ -115,15 +115,15 @@ class _Reader:
                 if loss is not None:
                     yield loss
             try:
-                pieces = convert.resample(frame)  # None drains it
+                frames = convert.resample(frame)  # None drains it
             except (self.av.error.FFmpegError, OSError, ValueError) as error:
                 self.failure = self.failure or _reason(error)
                 continue
-            for piece in pieces:
-                if piece.layout.nb_channels != self.channels:
+            for part in frames:
+                if part.layout.nb_channels != self.channels:
                     message = f"{self.name}: the number of channels changes at {self._now():.3f} s"
                     raise AudioError(message, self.name)
-                block = piece.to_ndarray().reshape(-1, self.channels)
+                block = part.to_ndarray().reshape(-1, self.channels)
                 self.decoded += len(block)
                 yield block
         if self.failure is not None:

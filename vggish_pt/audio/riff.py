@@ -2,7 +2,7 @@
 
 A program that writes into a pipe cannot go back to fill in a length, so it leaves 0 or the largest number that fits.
 A recorder that was interrupted leaves the length of an earlier moment, and a WAV above 4 GiB one that has wrapped.
-libsndfile and FFmpeg read as much as the header says, or to the end of a file that was cut, without a word.
+libsndfile and FFmpeg read as much as the header says, or to the end of a file that was cut, without an error.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class DataChunk:
         return self.declared is not None and self.available < self.declared
 
     def seconds(self, length: int) -> float:
-        """Return the duration of so many bytes; 0 if it cannot be known."""
+        """Return the duration of a number of bytes; 0 if it is unknown."""
         return max(0, length - self.lead) // self.frame / self.rate if self.frame and self.rate else 0.0
 
 

@@ -32,7 +32,7 @@ def open_stream(
     Args:
         file: the file, seekable.
         stream: what of it to decode.
-        path: where the file lies, if it has a path.
+        path: path of the file, if it has one.
         name: name of the file in errors.
         known: True if its content is of a known kind. Otherwise libsndfile must not see the path: it would take the
             bytes of any file called .gsm or .vox for audio.

@@ -20,7 +20,7 @@ class Loss:
         start: seconds from the start of the stream at which it begins.
         end: seconds at which it ends; None if that is unknown.
         reason: cause, for the error message.
-        at_end: True if nothing is behind it: the file is truncated.
+        at_end: True if the loss reaches the end: the file is truncated.
         readable: True if the audio can be decoded, but the header of the file does not count it.
     """
 
@@ -32,7 +32,7 @@ class Loss:
     readable: bool = False
 
     def later(self, decoded: float, lost: float) -> Loss:
-        """Return the same loss in a stream that has so many more seconds, decoded and missing, before it."""
+        """Return the loss, moved by the seconds of decoded and of missing audio before its stream."""
         end = None if self.end is None else self.end + decoded + lost
         return replace(self, after=self.after + decoded, start=self.start + decoded + lost, end=end)
 
@@ -42,7 +42,7 @@ class Stream:
     """Sound that one decoder reads from its start to its end.
 
     Attributes:
-        parts: what of the file the decoder sees.
+        parts: parts of the file that the decoder reads.
         reader: :data:`SNDFILE`, or FFmpeg's name of the format.
         label: name of the format, for error messages.
         fallback: FFmpeg's name of the format, if PyAV should try where libsndfile fails.
@@ -51,7 +51,7 @@ class Stream:
         losses: audio that is missing, in order.
         padded: True if libsndfile would stop early and must see the file as longer than it is.
         gaps: True if a step in the stream's time stamps means that audio is missing.
-        unknown: bytes behind it that are neither audio nor metadata.
+        unknown: bytes after it that are neither audio nor metadata.
         resume: takes the number of samples after which decoding failed, and returns the stream that begins at or behind
             them and how many samples of this one precede it; None if there is none.
     """
@@ -75,7 +75,7 @@ class Structure:
 
     Attributes:
         streams: audio streams, in order; played one after the other.
-        unknown: bytes of the file that are neither audio nor metadata of a known kind, and cost no audio.
+        unknown: bytes of the file that are neither audio nor metadata of a known kind, and replace no audio.
     """
 
     streams: list[Stream]

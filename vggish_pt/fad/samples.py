@@ -58,7 +58,7 @@ class Sample:
 
     @property
     def paths(self) -> list[str]:
-        """Files of the kept embeddings, in order; the name of the set if the files are unknown."""
+        """Files of the stored embeddings, in order; the name of the set if the files are unknown."""
         return list(self._kept)
 
     @property

@@ -175,7 +175,7 @@ pipeline_tag: feature-extraction
 
 # {config.name}
 
-VGGish weights for vggish_pt: 128 numbers for each 0.96 s of sound, from 16 kHz mono audio (other rates and
+VGGish weights for vggish_pt: 128 numbers for each 0.96 s of audio, from 16 kHz mono audio (other rates and
 channels are converted).
 
 ```python

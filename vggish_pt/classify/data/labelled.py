@@ -40,7 +40,7 @@ def read_labelled(path: str | os.PathLike[str], *, fold_from: str | None = None)
         path: a folder with a subfolder of audio files for each class; or a manifest (CSV, TSV, JSON lines, Parquet;
             a path or an address) with columns ``path`` (relative to the manifest's folder) and ``label``, or
             ``labels`` separated by ``;``; optionally ``fold``, ``group``, ``split`` (train, validation, test), and
-            ``start`` and ``end``, seconds in the file. Other columns are kept with the clips.
+            ``start`` and ``end``, seconds in the file. Other columns are stored with the clips.
         fold_from: a regular expression that finds the fold in a file's name: its first group, or the whole match.
             ``^(\\d)-`` finds the folds of ESC-10 and ESC-50.
 

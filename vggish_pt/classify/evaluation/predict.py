@@ -134,10 +134,10 @@ def prediction_events(
         prediction.labels,
         multilabel=multilabel,
         settings=settings,
-        last=end_of_sound(prediction),
+        last=end_of_recording(prediction),
     )
 
 
-def end_of_sound(prediction: Prediction) -> float | None:
+def end_of_recording(prediction: Prediction) -> float | None:
     """Return the end of the recording in seconds of the file; None if it is not known."""
     return float(prediction.start[0]) + prediction.duration if prediction.duration else None

@@ -129,13 +129,13 @@ def _is_expected(classifier: Any, config: dict[str, Any]) -> bool:
             return False
         if config["classifier"] == "forest":
             trees = [tree.tree_ for part in parts for tree in part.estimators_]
-            return all(_tree_is_sound(tree, dimensions) for tree in trees)
+            return all(_tree_is_valid(tree, dimensions) for tree in trees)
     except (AttributeError, TypeError, ValueError):
         return False
     return True
 
 
-def _tree_is_sound(tree: Any, dimensions: int) -> bool:
+def _tree_is_valid(tree: Any, dimensions: int) -> bool:
     """Return True if every path through a tree ends and stays within the tree's arrays."""
     from sklearn.tree._tree import Tree
 

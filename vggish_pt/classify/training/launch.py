@@ -60,7 +60,7 @@ def fit(job: Job, watch: Watch) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Suppress Lightning's hints and warnings, which address those who call Lightning themselves."""
+    """Suppress Lightning's hints and warnings, which are for its direct users."""
     # Lightning's log messages go to one of these loggers, depending on which of its packages are imported.
     loggers = [logging.getLogger(name) for name in ("lightning.fabric", "lightning.pytorch")]
     levels = [logger.level for logger in loggers]

@@ -194,10 +194,10 @@ class TrainingRun:
             MissingDependencyError: matplotlib is not installed.
             OutputError: the file cannot be written.
         """
-        from vggish_pt.classify.evaluation import figures as pictures
+        from vggish_pt.classify.evaluation import figures
         from vggish_pt.utils.figures import save
 
-        save(pictures.learning_curve(history), self.path / CURVE_NAME)
+        save(figures.learning_curve(history), self.path / CURVE_NAME)
 
     def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write ``logs/metrics.csv``: a row for each epoch."""

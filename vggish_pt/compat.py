@@ -5,8 +5,8 @@ A project that uses torchvggish changes one import::
     from vggish_pt.compat import vggish, vggish_input     # was: from torchvggish import vggish, vggish_input
     from vggish_pt.compat import VGGish                   # was: torch.hub.load("harritaylor/torchvggish", "vggish")
 
-The behaviour is the same: a ReLU after the last layer, whitening in float32, 8-bit values that are rounded and kept as
-float32, one window squeezed to (128,), resampy, no window for a clip below 0.975 s, ``features`` and ``embeddings`` as
+The behaviour is the same: a ReLU after the last layer, whitening in float32, 8-bit values that are rounded and
+returned as float32, one window squeezed to (128,), resampy, no window below 0.975 s, ``features`` and ``embeddings`` as
 ``nn.Sequential`` under the same names, gradients. Faults are not copied: floating-point WAV files are read at their
 level, not as near silence; weights are verified; nothing is unpickled. Use :class:`vggish_pt.VGGish` in new projects.
 

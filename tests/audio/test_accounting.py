@@ -72,7 +72,7 @@ def test_collected_files_are_read_whole(name: str) -> None:
 def test_collected_files_that_are_damaged(name: str) -> None:
     with pytest.raises(AudioError, match=r"cannot be decoded beyond \d+\.\d+ s up to \d+\.\d+ s"):
         seconds(CASES / name)
-    with pytest.warns(AudioWarning, match=r"beyond \d+\.\d+ s up to \d+\.\d+ s .*before and behind it"):
+    with pytest.warns(AudioWarning, match=r"beyond \d+\.\d+ s up to \d+\.\d+ s .*before and after it"):
         low, high = DAMAGED[name]
         assert low < seconds(CASES / name, allow_truncated=True) < high
 
@@ -148,7 +148,7 @@ def test_damage_inside(name: str, filler: str) -> None:
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         part = seconds(bytes(content), allow_truncated=True)
-    assert any("before and behind it" in str(warning.message) for warning in warned)
+    assert any("before and after it" in str(warning.message) for warning in warned)
     assert 0.4 * whole < part < whole - 0.01
 
 
@@ -168,7 +168,7 @@ def test_wav_that_counts_less_than_it_holds() -> None:
     content = wav(DATA, declared=len(DATA) // 3 & ~1, rate=RATE)  # the length of the file is right
     np.testing.assert_array_equal(decode(content), PCM[0] / 32768)
     both = wav(DATA, declared=len(DATA) // 3 & ~1, riff=36 + (len(DATA) // 3 & ~1), rate=RATE)
-    with pytest.raises(AudioError, match=r"ends at 0\.333 s by the file's header, but goes on up to 1\.000 s"):
+    with pytest.raises(AudioError, match=r"ends at 0\.333 s by the file's header, but continues up to 1\.000 s"):
         decode(both)
     with pytest.warns(AudioWarning, match=r"0\.333 s .* up to 1\.000 s .*using all of it"):
         np.testing.assert_array_equal(decode(both, allow_truncated=True), PCM[0] / 32768)

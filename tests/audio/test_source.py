@@ -214,7 +214,7 @@ def test_no_source(source: Any) -> None:
 def test_sample_rate_is_for_arrays(tmp_path: Path) -> None:
     path = save(tmp_path, "sound.wav", CONTENT)
     for source in (path, CONTENT, io.BytesIO(CONTENT)):
-        with pytest.raises(SettingsError, match="a file says its own"):
+        with pytest.raises(SettingsError, match="a file has its own, so leave it out"):
             open_audio(source, 16000)
 
 

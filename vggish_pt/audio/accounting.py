@@ -56,16 +56,18 @@ class Accounting:
         if loss is None:
             return
         start, end = loss.start, loss.end
-        used = "using what is there before and behind it"
+        used = "using the readable audio before and after it"
         if loss.readable:
-            message = f"the audio ends at {start:.3f} s by the file's header, but goes on{_until(end)} ({loss.reason})"
+            message = (
+                f"the audio ends at {start:.3f} s by the file's header, but continues{_until(end)} ({loss.reason})"
+            )
             used = "using all of it"
         elif loss.at_end:
             detail = loss.reason if start == 0 and not end else f"{loss.reason}: {start:.3f} s{_of(end)}"
-            message, used = f"the file is truncated: {detail}", "using what is there"
+            message, used = f"the file is truncated: {detail}", "using the readable audio"
         else:
             message = f"damaged or truncated: cannot be decoded beyond {start:.3f} s{_until(end)} ({loss.reason})"
-            used = "using what is there" if end is None else used
+            used = "using the readable audio" if end is None else used
         self._refuse(message, used)
 
     def _refuse(self, message: str, used: str) -> None:
@@ -104,7 +106,7 @@ class Accounting:
         for block in decoder.blocks:
             if isinstance(block, Loss):
                 if self._is_complete(stream, decoded, rate):
-                    break  # bytes behind the audio confuse the decoder
+                    break  # bytes after the audio confuse the decoder
                 missing += (block.end or block.start) - block.start
                 failed = failed or block.end is None
                 self._report_failure(block, decoded)
@@ -143,7 +145,7 @@ class Accounting:
         counted = 0.0 if stream.seconds is None else stream.seconds - stream.slack
         if decoded < round(max(declared, counted) * rate):
             whole = max(decoder.frames or 0, round((stream.seconds or 0.0) * rate)) / rate
-            reason = "it ends before its header says"
+            reason = "it is shorter than its header says"
             self.report(Loss(decoded / rate, decoded / rate, whole, reason, at_end=True))
 
 

@@ -23,7 +23,7 @@ _SURE_ELEMENTS = 3
 _LONG_HEADER = 9
 _BLOCK_HEADER = 4
 _MAX_NUMBER = 8  # bytes of a number
-CUT = Loss(math.inf, math.inf, None, "it ends before its header says", at_end=True)
+CUT = Loss(math.inf, math.inf, None, "it is shorter than its header says", at_end=True)
 """Loss whose times are known only when all has been decoded."""
 
 
@@ -41,7 +41,7 @@ def parse_mp4(scanner: Scanner, start: int = 0) -> Structure:
     for _ in range(_MAX_BOXES):
         header = scanner.read(position, 16)
         length, name = int.from_bytes(header[:4], "big"), header[4:8]
-        if length == 1:  # the length stands behind, in 64 bits
+        if length == 1:  # the length follows, in 64 bits
             length = int.from_bytes(header[8:16], "big")
         if skip_metadata(scanner, position) >= scanner.size:
             break
@@ -98,7 +98,7 @@ def _walk_segment(scanner: Scanner, start: int, stream: Stream) -> int:
     while position < limit:
         name, length, body = _element(scanner, position)
         if name == _EBML and end == size:
-            limit = end = position  # another file, behind a segment of unknown length
+            limit = end = position  # another file, after a segment of unknown length
             break
         inside = position < cluster and _is_inside(scanner, name, length, body, cluster)
         if (name in _TOP or inside) and (length is not None or name == _CLUSTER) and body + (length or 0) <= end:
@@ -177,7 +177,7 @@ def _element(scanner: Scanner, position: int) -> tuple[bytes, int | None, int]:
 
 
 def _vint(data: bytes, at: int) -> tuple[int | None, int]:
-    """Return a number whose leading zero bits say how many bytes it has, and where it ends; None if all ones."""
+    """Return a number whose leading zero bits give its length in bytes, and its end; None if all its bits are 1."""
     if at >= len(data) or data[at] == 0:
         return None, at
     count = 9 - data[at].bit_length()

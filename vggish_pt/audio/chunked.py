@@ -1,4 +1,4 @@
-"""Sound of chunked files (WAV and its relatives, AIFF, CAF) and of AU, however long their headers say that it is."""
+"""Sound of chunked files (WAV and its relatives, AIFF, CAF) and of AU, whatever length their headers give."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def parse(scanner: Scanner, start: int = 0) -> Structure | None:
 
 
 def _parse_one(scanner: Scanner, start: int, data: DataChunk) -> tuple[list[Stream], int]:
-    """Return the streams of one file, and where it ends with all that belongs to it."""
+    """Return the streams of one file, and its end with its tags and padding."""
     losses: list[Loss] = []
     length, after = _length(scanner, data, losses)
     end = data.start + length
@@ -66,7 +66,7 @@ def _parse_one(scanner: Scanner, start: int, data: DataChunk) -> tuple[list[Stre
 
 
 def _length(scanner: Scanner, data: DataChunk, losses: list[Loss]) -> tuple[int, int]:
-    """Return how many bytes of samples there are, and where the file ends with all that belongs to it."""
+    """Return the number of bytes of samples, and the end of the file with its tags and padding."""
     size, declared = scanner.size, data.declared
     if declared is None:
         end = before_tags(scanner, data.start, size)
@@ -75,7 +75,7 @@ def _length(scanner: Scanner, data: DataChunk, losses: list[Loss]) -> tuple[int,
         whole = data.frame and declared // data.frame * data.frame <= data.available
         if not whole:  # otherwise the length is a byte or two too large
             begin, stop = data.seconds(data.available), data.seconds(declared) or None
-            losses.append(Loss(begin, begin, stop, "it ends before its header says", at_end=True))
+            losses.append(Loss(begin, begin, stop, "it is shorter than its header says", at_end=True))
         return data.available, size
     if data.field[1] == 4:  # a length above 4 GiB has wrapped
         declared += (data.available - declared) >> 32 << 32
@@ -93,7 +93,7 @@ def _length(scanner: Scanner, data: DataChunk, losses: list[Loss]) -> tuple[int,
 
 
 def _parts(scanner: Scanner, start: int, data: DataChunk, length: int) -> list[Part]:
-    """Return the file as libsndfile should see it: with the right length, and no tags behind open-ended samples."""
+    """Return the file as libsndfile should see it: with the right length, and no tags after samples of open length."""
     end, size = data.start + length, scanner.size
     position, count = data.field
     value, limit = length + data.counted, (1 << 8 * count) - 1

@@ -1,4 +1,4 @@
-"""Frames of FLAC: their number against that of STREAMINFO, joined streams, and the next frame behind damage.
+"""Frames of FLAC: their number against that of STREAMINFO, joined streams, and the next frame after damage.
 
 The decoder of libsndfile stops at the number of samples that STREAMINFO gives, and at the first damaged frame.
 """
@@ -77,8 +77,8 @@ class _Run:
     info: _Info
     start: int  # first byte
     first: int  # number of the first sample
-    end: int = 0  # the byte behind the last frame, or the next one's first
-    next: int = 0  # number of the sample behind the last
+    end: int = 0  # the byte after the last frame
+    next: int = 0  # number of the sample after the last
 
 
 def _read_info(block: bytes) -> _Info | None:
@@ -189,7 +189,7 @@ def _find_runs(scanner: Scanner, start: int, end: int, info: _Info) -> list[_Run
         runs[-1].end = end
         last = runs[-1]
         if strays and strays[-1][1] > last.next and strays[-1][1] + strays[-1][2] == info.total:
-            last.end = strays[-1][0]  # a last frame of its own, behind damage
+            last.end = strays[-1][0]  # a single last frame, after damage
             runs.append(_Run(info, strays[-1][0], strays[-1][1], end, info.total))
     return runs
 
@@ -200,7 +200,7 @@ def parse(scanner: Scanner, start: int = 0, end: int | None = None) -> Structure
     Args:
         scanner: the file.
         start: where "fLaC" stands.
-        end: the byte behind the file's audio; None for the end of the file.
+        end: the byte after the file's audio; None for the end of the file.
 
     Returns:
         A stream for each run of frames; None if there is no STREAMINFO.
@@ -216,7 +216,7 @@ def parse(scanner: Scanner, start: int = 0, end: int | None = None) -> Structure
     streams = [_stream(scanner, run) for run in runs]
     first = runs[0]
     if len(runs) == 1 and first.first == 0 and info.total in (0, first.next):
-        streams[0].parts = [(start, first.end)]  # just as it is
+        streams[0].parts = [(start, first.end)]  # unchanged
     elif first.first and info.total:
         streams[0].losses.append(Loss(0.0, 0.0, first.first / info.rate, "frames are missing"))
     for index, run in enumerate(runs):
@@ -227,7 +227,9 @@ def parse(scanner: Scanner, start: int = 0, end: int | None = None) -> Structure
             streams[index].losses.append(_loss(run, behind.first, "frames are missing"))
         elif not goes_on and run.info.total > max(run.next, counted):
             at_end = behind is None
-            streams[index].losses.append(_loss(run, run.info.total, "it ends before its header says", at_end=at_end))
+            streams[index].losses.append(
+                _loss(run, run.info.total, "it is shorter than its header says", at_end=at_end)
+            )
     return Structure(streams)
 
 
@@ -245,7 +247,7 @@ def _loss(run: _Run, stop: int, reason: str, *, at_end: bool = False) -> Loss:
 
 
 def _resume(scanner: Scanner, run: _Run, decoded: int) -> tuple[Stream, int] | None:
-    """Return a run from its first frame at or behind a sample, and the number of samples before that frame."""
+    """Return a run from its first frame at or after a sample, and the number of samples before that frame."""
     for position, _, first, size in _headers(scanner, run.start, run.end, run.info):
         if run.first + decoded <= first and first + size <= run.next:
             rest = _Run(run.info, position, first, run.end, run.next)
@@ -254,14 +256,14 @@ def _resume(scanner: Scanner, run: _Run, decoded: int) -> tuple[Stream, int] | N
 
 
 def _last_frame(scanner: Scanner, run: _Run, decoded: int) -> tuple[Stream, int] | None:
-    """Return the last frame of a run without the bytes behind it, if there are any: they make libFLAC drop it."""
+    """Return the last frame of a run without the bytes after it, if any, because they make libFLAC drop the frame."""
     for position, _, first, size in _headers(scanner, max(run.start, run.end - _MAX_FRAME_BYTES), run.end, run.info):
         if first + size != run.next or not first <= run.first + decoded <= run.next:
             continue
         crc, end = 1, 0
         for index, byte in enumerate(scanner.read(position, run.end - position), 1):
             before, crc = crc, (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte] if index > 1 else _CRC16[byte]
-            if crc == 0 and before and index > _MAX_HEADER_BYTES:  # zeros behind a frame leave it 0
+            if crc == 0 and before and index > _MAX_HEADER_BYTES:  # zeros after a frame leave the CRC at 0
                 end = position + index
         if not end or end >= run.end:
             return None

@@ -9,7 +9,7 @@ from vggish_pt.audio.structure import SNDFILE, Stream, Structure
 from vggish_pt.audio.tags import skip_metadata
 from vggish_pt.audio.view import Scanner
 
-# Sound may begin so far behind bytes that are no metadata.
+# The audio may begin after this number of bytes that are no metadata.
 _MAX_FRONT_BYTES = 1 << 16
 _HEAD_BYTES = 600
 

@@ -279,7 +279,7 @@ def _apply_length_frame(scanner: Scanner, runs: list[_Run], stream: Stream, fram
     if cut or (count and frames + lost < count - 1):
         begin = (frames + lost) * form.samples / form.rate
         whole = max(begin, count * form.samples / form.rate) if count else None
-        stream.losses.append(Loss(stream.seconds, begin, whole, "it ends before its header says", at_end=True))
+        stream.losses.append(Loss(stream.seconds, begin, whole, "it is shorter than its header says", at_end=True))
 
 
 def _replaced(parts: list[Part], offset: int, replacement: bytes) -> list[Part]:

@@ -41,12 +41,12 @@ class _Link:
 
     start: int
     end: int = 0
-    rates: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # of granules, and how many to pass over
+    rates: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # of granules, and the number to skip
     seconds: float = 0.0
     finished: bool = False
     goes_on: bool = False
     losses: list[tuple[float, int, int]] = field(default_factory=list)  # seconds before, bytes, index in ``ends``
-    ends: list[float] = field(default_factory=list)  # seconds behind each loss
+    ends: list[float] = field(default_factory=list)  # seconds after each loss
 
     def time(self, page: _Page) -> float | None:
         """Return the seconds at the end of a page; None if it does not say."""

@@ -158,7 +158,7 @@ class _Reader:
         return None
 
     def _frames(self) -> Iterator[Any]:
-        """Iterate over decoded frames, and None at the end; go on behind packets that cannot be decoded."""
+        """Iterate over decoded frames, and None at the end; packets that cannot be decoded are skipped."""
         packets = self.container.demux(self.sound)
         failures = 0
         while failures < _MAX_FAILURES:

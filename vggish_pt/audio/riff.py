@@ -42,7 +42,7 @@ class DataChunk:
         declared: bytes according to the header; None if the header leaves the length open.
         field: position and number of bytes of the declared length.
         order: byte order of the declared length.
-        counted: how many bytes of the chunk's header the declared length counts.
+        counted: number of bytes of the chunk's header that the declared length includes.
         align: chunks begin at multiples of this.
         outer: end of the file according to its first length; None if that is open.
         frame: bytes of one sample of all channels; 0 for codecs whose length says nothing about their samples.
@@ -102,7 +102,7 @@ def _layout(head: bytes) -> _Layout | None:
 
 
 def find_data(scanner: Scanner, start: int = 0) -> DataChunk | None:
-    """Find the samples of a WAV, RF64, W64, AIFF, CAF or AU file; None if it is no such file or has none.
+    """Find the samples of a WAV, RF64, W64, AIFF, CAF or AU file; None for other files, and if there are no samples.
 
     Args:
         scanner: the file.
@@ -162,7 +162,7 @@ def _with_open_length(scanner: Scanner, found: DataChunk, large: tuple[int, int]
         length = large[0]
         found = replace(found, declared=length, field=(large[1], 8))
     if length == 0 and _chunks_end(scanner, found.start, found) > found.start:
-        return replace(found, available=0)  # no audio, and other chunks behind it
+        return replace(found, available=0)  # no audio, and other chunks follow
     unknown = UNKNOWN_LENGTH_32 if found.field[1] == 4 else _UNKNOWN_LENGTH_64
     if (length == 0 and found.available > 0) or (length >= unknown and length > found.available):
         return replace(found, declared=None)
@@ -205,7 +205,7 @@ def _chunks_end(scanner: Scanner, position: int, data: DataChunk) -> int:
 
 
 def behind_data(scanner: Scanner, position: int, data: DataChunk) -> int:
-    """Return how far chunks, tags and zeros reach from a position behind the samples."""
+    """Return the end of the chunks, tags and zeros that follow the samples at a position."""
     padding = -(position - data.start) % data.align
     return max(_skip_known(scanner, begin, data) for begin in {position, position + padding})
 

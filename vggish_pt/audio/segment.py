@@ -70,7 +70,7 @@ class Segment:
         if self.end is not None and self.end - position / rate > _SLACK_SECONDS:
             warnings.warn(
                 f"{name}: ends at {position / rate:.3f} s, before the end of the part at {self.end:g} s; "
-                "using what is there",
+                "using the readable audio",
                 AudioWarning,
                 stacklevel=3,
             )

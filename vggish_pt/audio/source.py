@@ -159,14 +159,14 @@ def open_audio(
         return Audio(name or "array", _open_array(array, sample_rate, name or "array"), part)
     if isinstance(source, Opener) and not hasattr(source, "read") and not isinstance(source, os.PathLike):
         if sample_rate is not None:
-            raise SettingsError("sample_rate is for arrays and tensors; a file says its own")
+            raise SettingsError("sample_rate is for arrays and tensors; a file has its own, so leave it out")
         return _open_opener(source, name or "file", options, part)
     if not isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) and not hasattr(source, "read"):
         raise SettingsError(
             f"cannot embed a {type(source).__name__}; give a path, bytes, a binary file object, an array or a tensor"
         )
     if sample_rate is not None:
-        raise SettingsError("sample_rate is for arrays and tensors; a file says its own")
+        raise SettingsError("sample_rate is for arrays and tensors; a file has its own, so leave it out")
     label = name or source_name(source)
     if isinstance(source, str | os.PathLike):
         path = Path(os.fsdecode(source))

@@ -52,8 +52,8 @@ class Stream:
         padded: True if libsndfile would stop early and must see the file as longer than it is.
         gaps: True if a step in the stream's time stamps means that audio is missing.
         unknown: bytes after it that are neither audio nor metadata.
-        resume: takes the number of samples after which decoding failed, and returns the stream that begins at or behind
-            them and how many samples of this one precede it; None if there is none.
+        resume: takes the number of samples after which decoding failed, and returns the stream that begins at or after
+            them and the number of samples of this one before it; None if there is none.
     """
 
     parts: list[Part]

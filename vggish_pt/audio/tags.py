@@ -12,7 +12,7 @@ _APE_BYTES = 32
 
 
 def skip_metadata(scanner: Scanner, position: int) -> int:
-    """Return the position behind all tags and zeros that begin at a position; the position itself if there are none.
+    """Return the position after all tags and zeros that begin at a position; the position itself if there are none.
 
     Args:
         scanner: the file.
@@ -27,7 +27,7 @@ def skip_metadata(scanner: Scanner, position: int) -> int:
 
 
 def skip_id3(scanner: Scanner, position: int = 0) -> int:
-    """Return the position behind the ID3v2 tags that begin at a position."""
+    """Return the position after the ID3v2 tags that begin at a position."""
     for _ in range(_MAX_TAGS):
         length = _id3v2_length(scanner.read(position, 10))
         if not length:
@@ -85,7 +85,7 @@ def before_tags(scanner: Scanner, start: int, end: int) -> int:
     Args:
         scanner: the file.
         start: first byte of the range; tags do not reach before it.
-        end: the byte behind the range.
+        end: the byte after the range.
     """
     for _ in range(_MAX_TAGS):
         length = _tag_before(scanner, end)

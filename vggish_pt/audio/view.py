@@ -115,7 +115,7 @@ class View(ReadOnlyFile):
         parts: byte ranges of the file, and bytes that stand between them; None for the file from its present position.
 
     Attributes:
-        padded_length: size in bytes that the view reports, with zeros behind the real end; None for the real size.
+        padded_length: size in bytes that the view reports, with zeros after the real end; None for the real size.
         furthest: the position after the last byte that was read.
         plain: True if the view shows the whole file unchanged.
     """
@@ -179,7 +179,7 @@ class QuietView(View):
     error: OSError | None = None
 
     def readinto(self, buffer: Any) -> int:
-        """Read bytes into a buffer and return how many, 0 after an error."""
+        """Read bytes into a buffer and return their number, 0 after an error."""
         try:
             return super().readinto(buffer)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""``vggish-pt fad``: Fréchet audio distance between two sets of sounds or embeddings."""
+"""``vggish-pt fad``: Fréchet audio distance between two sets of audio or embeddings."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Display:
             self._live = None
 
     def update(self, task: str, done: int, total: int, *, unit: str = "files", detail: str = "") -> None:
-        """Report how many steps of a task are done. The first call for a task starts its clock.
+        """Report the number of completed steps of a task. The first call for a task starts its clock.
 
         Args:
             task: name of the task; may be empty.

@@ -122,7 +122,7 @@ def compare_sets(
 ) -> Comparison:
     """Compute the FAD between two sets, as ``vggish-pt fad`` does.
 
-    A set is given by name: an audio file, a folder, a pattern or whatever else ``vggish-pt embed`` takes; embeddings
+    A set is given by name: an audio file, a folder, a pattern or any other input of ``vggish-pt embed``; embeddings
     (``.parquet``, ``.npz``, ``.npy``, a folder of Parquet parts); or saved statistics (``.npz``).
 
     >>> compare_sets("real", "generated").fad        # doctest: +SKIP

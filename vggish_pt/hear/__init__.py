@@ -29,7 +29,7 @@ DEFAULT_WEIGHTS = "audioset"
 TIMESTAMP_HOP = 0.05
 SCENE_HOP = 0.48
 
-_BATCH = 256  # windows per pass, which bounds the memory: twenty minutes of sound are 24,000 windows
+_BATCH = 256  # windows per pass, which bounds the memory: twenty minutes of audio are 24,000 windows
 _HALF = c.EXAMPLE_SAMPLES // 2
 
 

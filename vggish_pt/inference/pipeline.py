@@ -242,7 +242,7 @@ class _Record:
 
 
 class _Records:
-    """The clips under way, from the clip that is started to the result that is yielded.
+    """The clips in progress, from the clip that is started to the result that is yielded.
 
     Args:
         batch: computes the windows.

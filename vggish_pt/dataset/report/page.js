@@ -182,9 +182,9 @@
   };
 
   const WHY = {
-    1: "Its sound was not found when this page was made.",
-    2: "Its sound is inside another file, which a browser cannot open.",
-    3: "Its sound is at an address that a browser cannot open.",
+    1: "The file was not found when this page was made.",
+    2: "The file is inside another file, which a browser cannot open.",
+    3: "The file is at an address that a browser cannot open.",
   };
   const choose = (i, play) => {
     state.chosen = i;

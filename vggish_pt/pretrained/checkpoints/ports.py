@@ -118,7 +118,7 @@ class _PickledArray:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, data = state
         if not isinstance(dtype, _PickledDType) or dtype.name not in ("f2", "f4", "f8") or not isinstance(data, bytes):
-            raise ValueError("holds a NumPy array of another than a float type")
+            raise ValueError("holds a NumPy array of a type other than float")
         kind = np.dtype(dtype.name).newbyteorder(">" if dtype.order == ">" else "<")
         if any(size < 0 for size in shape) or math.prod(shape) * kind.itemsize != len(data):
             raise ValueError("holds a NumPy array whose size does not match its shape")

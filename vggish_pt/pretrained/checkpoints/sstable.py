@@ -87,7 +87,7 @@ class Table:
     def _load(self, offset: int, size: int) -> memoryview:
         end = offset + size + _TRAILER
         if end > len(self._data):
-            raise CheckpointError("a block lies beyond the end of the file (truncated?)")
+            raise CheckpointError("a block is beyond the end of the file; the file may be truncated")
         stored = int.from_bytes(self._data[end - 4 : end], "little")
         if mask(crc32c(self._data[offset : end - 4])) != stored:
             raise CheckpointError("the checksum of a block does not match")

@@ -88,7 +88,7 @@ class TensorFlowV2(Checkpoint):
         dtype = tensors.numpy_dtype(entry.variable(name))
         size = math.prod(entry.shape) * dtype.itemsize
         if not 0 <= entry.shard < len(self._paths):
-            raise CheckpointError(f"lies in shard {entry.shard}, but there are {len(self._paths)}")
+            raise CheckpointError(f"is in shard {entry.shard}, but there are {len(self._paths)} shards")
         if entry.size != size:
             raise CheckpointError(f"has {entry.size} bytes where its shape asks for {size}")
         if size == 0:
@@ -97,7 +97,7 @@ class TensorFlowV2(Checkpoint):
             self._shards[entry.shard] = map_file(self._paths[entry.shard])
         shard = self._shards[entry.shard]
         if entry.offset < 0 or entry.offset + size > len(shard):
-            raise CheckpointError(f"lies beyond the end of {self._paths[entry.shard].name} (truncated?)")
+            raise CheckpointError(f"is beyond the end of {self._paths[entry.shard].name}; the file may be truncated")
         data = shard[entry.offset : entry.offset + size]
         if mask(crc32c(data)) != entry.crc:
             raise CheckpointError(f"its checksum does not match its bytes in {self._paths[entry.shard].name}")

@@ -87,7 +87,7 @@ def parse_extents(message: memoryview, shape: tuple[int, ...]) -> Extents:
     for (start, length), size in zip(extents, shape, strict=True):
         inside = start == 0 if length is None else min(start, length) >= 0 and start + length <= size
         if not inside:
-            raise CheckpointError("a slice lies outside its variable")
+            raise CheckpointError("a slice is outside its variable")
     return tuple(extents)
 
 

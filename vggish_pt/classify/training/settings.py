@@ -90,8 +90,8 @@ class TrainSettings:
         backbone: Train all of VGGish (whole), only the head (frozen), or block by block from the top (gradual).
         frozen_blocks: Number of the lowest blocks (conv1, conv2, conv3, conv4, fc) that are never trained.
         unfreeze_at: Epochs at which gradual starts to train each block, from the top.
-        head_epochs: Epochs to train only the head, on cached features, before fine-tuning. ``lr`` does not
-            apply to them: their highest learning rate is 0.001. See :mod:`vggish_pt.classify.training.head`.
+        head_epochs: Epochs to train only the head, on cached features, before fine-tuning. Their highest
+            learning rate is 0.001; ``lr`` does not apply to them. See :mod:`vggish_pt.classify.training.head`.
         epochs: Passes over all training clips; 0 trains only the head, for head_epochs.
         batch_size: Clips in a batch, on each device.
         windows: Largest number of windows of a clip in a batch. The windows are neighbours, from a random position.

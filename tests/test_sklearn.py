@@ -245,7 +245,7 @@ def test_cross_val_score_of_arrays(transformer, clips):
         ({"resampler": "linear"}, "resampler must be"),
         ({"batch_size": 0}, "batch_size must be"),
         ({"device": "tpu"}, "device must be"),
-        ({"layer": "fc1", "postprocess": "pca"}, "postprocess is made for"),
+        ({"layer": "fc1", "postprocess": "pca"}, "postprocess is for the embedding layer"),
     ],
 )
 def test_bad_parameters(transformer, clips, parameters, message):

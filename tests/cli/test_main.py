@@ -68,7 +68,7 @@ def test_help(run_cli: Callable[..., Any]) -> None:
         ("embed x --out y --pad all", "pad must be 'short', 'drop' or 'tail', not 'all'"),
         ("embed x --out y --layer fc3", "layer must be one of"),
         ("embed x --out y --postprocess zca", "postprocess must be"),
-        ("embed x --out y --postprocess pca --layer fc1", "postprocess is made for the embedding"),
+        ("embed x --out y --postprocess pca --layer fc1", "postprocess is for the embedding layer"),
         ("embed x --out y --pool max", "pool must be 'none' or 'mean', not 'max'"),
         ("embed x --out y --resampler sinc", "resampler must be"),
         ("embed x --out y --format csv", "format must be one of parquet, npz, npy, tfrecord, not 'csv'"),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
+from snippets import make_workplace
 
 from vggish_pt import (
     AudioError,
@@ -442,6 +443,6 @@ def test_snippets_of_the_documentation(small_folder: Path, tmp_path: Path, monke
     """They build on each other."""
     text = (REPOSITORY / "docs" / "streaming.md").read_text(encoding="utf-8")
     snippets = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    assert len(snippets) == 3
-    monkeypatch.chdir(tmp_path)
+    assert len(snippets) == 4
+    monkeypatch.chdir(make_workplace(tmp_path))
     exec("\n".join(snippets).replace('"audioset"', repr(str(small_folder))), {})

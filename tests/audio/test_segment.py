@@ -150,3 +150,42 @@ def test_an_opener_that_fails() -> None:
 
     with pytest.raises(AudioError, match=r"^x: cannot be opened \(the line is dead\)$"):
         open_audio(Broken(), name="x")
+
+
+class CountingFile(io.BytesIO):
+    """A file that counts the bytes that are read from it."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+
+def flac_of_noise(seconds: int) -> bytes:
+    return encode(
+        "free.flac", np.random.default_rng(4).integers(-9000, 9000, seconds * RATE).astype(np.int16)[None], RATE
+    )
+
+
+def test_a_segment_of_flac_is_read_without_the_rest_of_the_file() -> None:
+    data = flac_of_noise(180)
+    file = CountingFile(data)
+    part = decode(file, start=30.0, end=30.5)
+    assert np.array_equal(part, decode(data)[30 * RATE : 30 * RATE + RATE // 2])
+    assert file.count < len(data) / 4
+
+
+def test_segments_of_damaged_and_joined_flac() -> None:
+    data = flac_of_noise(8)
+    whole = decode(data)
+    damaged = bytearray(data)
+    damaged[len(data) // 2 : len(data) // 2 + 2000] = bytes(2000)
+    assert np.array_equal(decode(bytes(damaged), start=1.0, end=2.0), whole[RATE : 2 * RATE])
+    assert np.array_equal(decode(bytes(damaged), start=6.0, end=7.0), whole[6 * RATE : 7 * RATE])
+    with pytest.raises(AudioError, match="damaged or truncated"):
+        decode(bytes(damaged), start=3.0, end=5.0)
+    with pytest.raises(AudioError, match="truncated"):
+        decode(data[: len(data) // 2], start=3.0, end=5.0)
+    assert np.array_equal(decode(data + data, start=9.0, end=10.0), whole[RATE : 2 * RATE])  # beyond STREAMINFO's count

@@ -60,7 +60,13 @@ class _Source:
 
 
 def open_file(
-    file: BinaryIO, path: Path | None, name: str, *, allow_truncated: bool = False, track: int = 0
+    file: BinaryIO,
+    path: Path | None,
+    name: str,
+    *,
+    allow_truncated: bool = False,
+    track: int = 0,
+    seconds: float | None = None,
 ) -> Decoder[Samples]:
     """Open an audio file.
 
@@ -70,6 +76,7 @@ def open_file(
         name: name of the file in errors.
         allow_truncated: True decodes the readable part of a truncated or damaged file, with a warning.
         track: number of the audio track of a video, from 0.
+        seconds: duration that the caller reads at most, from the start; None for the whole file.
 
     Raises:
         AudioError: empty, not audio, damaged from its start, or in a format that needs PyAV where that is missing.
@@ -78,7 +85,8 @@ def open_file(
     with from_start(file) as size:
         if not size:
             raise AudioError(f"{name}: the file is empty (0 bytes)", name)
-        structure = find_structure(Scanner(file))
+        # The readable part of a damaged file may lie anywhere in it.
+        structure = find_structure(Scanner(file), None if allow_truncated else seconds)
     known = structure is not None
     structure = structure or Structure([Stream([(0, size)], SNDFILE, "audio")])
     source = _Source(file, path, name, known, track)

@@ -194,6 +194,15 @@ def _find_runs(scanner: Scanner, start: int, end: int, info: _Info) -> list[_Run
     return runs
 
 
+def parse_counted(scanner: Scanner, start: int, seconds: float) -> Structure | None:
+    """Return the stream of a file without a scan of its frames; None if STREAMINFO counts less than ``seconds``."""
+    head = scanner.read(start, 8 + _INFO_BYTES)
+    info = _read_info(head[8:]) if head[4:5] in (b"\x00", b"\x80") else None
+    if info is None or not info.rate or seconds * info.rate > info.total:
+        return None
+    return Structure([Stream([(start, scanner.size)], SNDFILE, "FLAC", seconds=info.total / info.rate)])
+
+
 def parse(scanner: Scanner, start: int = 0, end: int | None = None) -> Structure | None:
     """Find the frames of a FLAC file.
 

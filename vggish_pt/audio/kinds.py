@@ -31,17 +31,19 @@ _MP4 = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 _TS_BYTES = 188
 
 
-def find_structure(scanner: Scanner) -> Structure | None:
+def find_structure(scanner: Scanner, seconds: float | None = None) -> Structure | None:
     """Parse a file.
 
     Args:
         scanner: the file.
+        seconds: duration that is read, from the start; None for the whole file. It saves the scan of a FLAC file, of
+            which a decoder can read a segment without the rest.
 
     Returns:
         Its audio streams; None if its content is of no known kind.
     """
     for start in dict.fromkeys((0, skip_metadata(scanner, 0))):
-        found = _parse_at(scanner, start)
+        found = _parse_at(scanner, start, seconds)
         if found is not None:
             return found
     found = mpeg.parse(scanner)
@@ -55,12 +57,13 @@ def find_structure(scanner: Scanner) -> Structure | None:
     return None
 
 
-def _parse_at(scanner: Scanner, start: int) -> Structure | None:
+def _parse_at(scanner: Scanner, start: int, seconds: float | None) -> Structure | None:
     head = scanner.read(start, _HEAD_BYTES)
     if head[:4] == b"OggS":
         return ogg.parse(scanner, start)
     if head[:4] == b"fLaC":
-        return flac.parse(scanner, start)
+        counted = None if seconds is None else flac.parse_counted(scanner, start, seconds)
+        return counted or flac.parse(scanner, start)
     if head[:4] in _CHUNKED and (found := chunked.parse(scanner, start)) is not None:
         return found
     if head[4:8] in _MP4 and int.from_bytes(head[:4], "big") != 0:

@@ -54,6 +54,7 @@ class _FileOptions(NamedTuple):
     allow_truncated: bool
     track: int
     raw: RawFormat | None
+    seconds: float | None
 
 
 class Audio:
@@ -151,7 +152,7 @@ def open_audio(
             another shape or type; a part that begins before 0 or ends before it begins.
     """
     part = Segment(start, end)
-    options = _FileOptions(allow_truncated, track, raw)
+    options = _FileOptions(allow_truncated, track, raw, part.end)
     if isinstance(source, Mapping):
         source, sample_rate, name = _from_row(source, sample_rate, name)
     array = as_array(source)
@@ -220,7 +221,8 @@ def _decoded_file(file: BinaryIO, path: Path | None, name: str, options: _FileOp
     try:
         if options.raw is not None:
             return open_raw(file, options.raw, name)
-        return open_file(file, path, name, allow_truncated=options.allow_truncated, track=options.track)
+        allowed, track, seconds = options.allow_truncated, options.track, options.seconds
+        return open_file(file, path, name, allow_truncated=allowed, track=track, seconds=seconds)
     except BaseException as error:
         file.close()
         if isinstance(error, OSError) and not isinstance(error, AudioError):

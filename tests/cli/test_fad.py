@@ -319,7 +319,7 @@ def test_a_folder_of_parts(dumps: dict[str, Path], tmp_path: Path) -> None:
     pq.write_table(other, tmp_path / "part-00001.parquet")
     with pytest.raises(AudioError, match=r"part-00001\.parquet .*part-00000\.parquet .*hop"):
         read_sample(str(tmp_path))
-    for text, message in (("[]", "no JSON object"), ("{", "Expecting"), (" " * (2 << 20), "too long")):
+    for text, message in (("[]", "not a JSON object"), ("{", "Expecting"), (" " * (2 << 20), "too long")):
         pq.write_table(table.replace_schema_metadata({"vggish_pt": text}), tmp_path / "part-00000.parquet")
         with pytest.raises(AudioError, match=message):
             read_sample(str(tmp_path))

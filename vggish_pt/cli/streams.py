@@ -49,8 +49,10 @@ def prepare_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout)
-    sys.stderr = _text(_Messages(2, "w", closefd=False), sys.stderr, line_buffering=True)
+    if sys.stdout is sys.__stdout__:  # a caller in the same process may have redirected it
+        sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _text(_Messages(2, "w", closefd=False), sys.stderr, line_buffering=True)
 
 
 def _text(raw: io.FileIO, replaced: TextIO | None, *, line_buffering: bool = False) -> TextIO:

@@ -263,7 +263,7 @@ def _read_npy(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> Ar
         reader = NpyReader(file)
         if reader.shape != shape or reader.dtype.kind != "f":
             raise ValueError(f"{name} is {reader.dtype} of shape {reader.shape}, not floating point of shape {shape}")
-        return reader.whole(_MAX_PCA_BYTES).astype(np.float64)
+        return reader.whole(_MAX_PCA_BYTES, column_major=True).astype(np.float64)
 
 
 def _describe_file(path: Path) -> dict[str, Any]:

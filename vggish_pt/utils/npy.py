@@ -62,8 +62,7 @@ class NpyReader:
             ValueError: the stream ends before the array does, a row is larger than 8 MiB, or the array is in
                 column-major order.
         """
-        if self._column_major:
-            raise ValueError("an array in column-major order; save it with numpy.ascontiguousarray")
+        self._check_order()
         count, *rest = self.shape
         row_bytes = self.dtype.itemsize * int(np.prod(rest, dtype=object))
         if row_bytes > _BLOCK_BYTES:
@@ -76,12 +75,19 @@ class NpyReader:
                 raise ValueError(f"an array of {count} rows that ends in row {first + len(data) // row_bytes}")
             yield np.frombuffer(data, self.dtype).reshape(taken, *rest)
 
-    def whole(self, max_bytes: int) -> NDArray[Any]:
+    def whole(self, max_bytes: int, *, column_major: bool = False) -> NDArray[Any]:
         """Return the whole array.
 
+        Args:
+            max_bytes: limit on its size.
+            column_major: True accepts an array in column-major order.
+
         Raises:
-            ValueError: the array is larger than ``max_bytes``, or the stream ends before it does.
+            ValueError: the array is larger than ``max_bytes``, the stream ends before it does, or the array is in
+                column-major order.
         """
+        if not column_major:
+            self._check_order()
         size = self.dtype.itemsize * int(np.prod(self.shape, dtype=object))
         if size > max_bytes:
             raise ValueError(f"an array of {size} bytes, where {max_bytes} at most are expected")
@@ -89,3 +95,7 @@ class NpyReader:
         if len(data) != size:
             raise ValueError(f"an array that ends after {len(data)} of {size} bytes")
         return np.frombuffer(data, self.dtype).reshape(self.shape, order="F" if self._column_major else "C")
+
+    def _check_order(self) -> None:
+        if self._column_major:
+            raise ValueError("an array in column-major order; save it with numpy.ascontiguousarray")

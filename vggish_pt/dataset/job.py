@@ -132,6 +132,22 @@ class Watcher(Protocol):
         """Receive the outcome of an input."""
 
 
+class SilentWatcher:
+    """A watcher that shows nothing."""
+
+    def begin(self, total: int, before: Counts) -> None:
+        """Ignore the number of inputs."""
+
+    def note(self, line: str) -> None:
+        """Ignore a line of information."""
+
+    def fail(self, failure: Failure) -> None:
+        """Ignore an input that failed."""
+
+    def watch(self, outcome: object) -> None:
+        """Ignore the outcome of an input."""
+
+
 def run(job: EmbedJob, watcher: Watcher) -> Result:
     """Embed a dataset.
 

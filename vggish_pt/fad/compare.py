@@ -28,8 +28,7 @@ from vggish_pt.inference.settings import EmbedSettings
 from vggish_pt.utils.atomic import check_file, whole_file
 
 if TYPE_CHECKING:
-    from vggish_pt.dataset import Clips, Failure, Outcome, Watcher
-    from vggish_pt.dataset.outputs.record import Counts
+    from vggish_pt.dataset import Clips, Failure, Watcher
     from vggish_pt.model import VGGish
 
 
@@ -161,7 +160,11 @@ def compare_sets(
         check_file(Path(save_statistics), overwrite=overwrite)
     check_device_name(device)
     embedder = _Embedder(settings or EmbedSettings(), weights, device, workers)
-    first, second, failures = _read_sets(reference, evaluation, embedder, needs=needs, watcher=watcher or _Silent())
+    from vggish_pt.dataset.job import SilentWatcher
+
+    first, second, failures = _read_sets(
+        reference, evaluation, embedder, needs=needs, watcher=watcher or SilentWatcher()
+    )
     if save_statistics is not None:
         first.statistics.save(save_statistics, overwrite=overwrite)
     if second is None:
@@ -276,19 +279,3 @@ class _Embedder:
                 failures.append(outcome)
             watcher.watch(outcome)
         return failures
-
-
-class _Silent:
-    """A watcher that shows nothing."""
-
-    def begin(self, total: int, before: Counts) -> None:
-        pass
-
-    def note(self, line: str) -> None:
-        pass
-
-    def fail(self, failure: Failure) -> None:
-        pass
-
-    def watch(self, outcome: Outcome) -> None:
-        pass

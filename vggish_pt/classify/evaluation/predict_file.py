@@ -100,10 +100,11 @@ def predict_to_file(
     from vggish_pt.classify import hub
     from vggish_pt.dataset import outcomes, outputs
     from vggish_pt.dataset.inputs import find_clips
+    from vggish_pt.dataset.job import SilentWatcher
     from vggish_pt.dataset.outputs.record import Counts
     from vggish_pt.inference.devices import choose_device
 
-    out, watcher, events = Path(out), watcher or _NoWatcher(), events or EventSettings()
+    out, watcher, events = Path(out), watcher or SilentWatcher(), events or EventSettings()
     _check_request(out, overwrite, device, settings)
     table_settings = TableSettings((), view=view, top=top, events=events, facts={"classifier": os.fspath(run)})
     run_folder = hub.resolve(run)
@@ -135,20 +136,6 @@ def predict_to_file(
 
 class _NothingPredictedError(Exception):
     """Every input failed; the table is discarded."""
-
-
-class _NoWatcher:
-    def begin(self, total: int, before: Counts) -> None:
-        pass
-
-    def note(self, line: str) -> None:
-        pass
-
-    def fail(self, failure: Failure) -> None:
-        pass
-
-    def watch(self, outcome: Prediction | Failure) -> None:
-        pass
 
 
 def _fill(
